@@ -1,0 +1,42 @@
+# LibTorch::torch, from LIBTORCH_ROOT (CMake variable or environment: a folder with include/ and lib/, a wheel's torch package or an
+# unpacked LibTorch), else from the torch wheel in the project's virtual environment.
+# The wheel's own TorchConfig.cmake insists on a CUDA toolkit even where nothing uses CUDA; imported targets need none.
+if(NOT LIBTORCH_ROOT AND DEFINED ENV{LIBTORCH_ROOT})
+  set(LIBTORCH_ROOT $ENV{LIBTORCH_ROOT})
+endif()
+if(NOT LIBTORCH_ROOT)
+  file(GLOB _wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+  if(_wheels)
+    list(GET _wheels 0 LIBTORCH_ROOT)
+  endif()
+endif()
+set(LIBTORCH_ROOT "${LIBTORCH_ROOT}" CACHE PATH "LibTorch: a folder with include/ and lib/")
+
+find_path(LIBTORCH_INCLUDE_DIR torch/types.h HINTS ${LIBTORCH_ROOT}/include/torch/csrc/api/include NO_DEFAULT_PATH)
+find_library(LIBTORCH_CPU_LIBRARY torch_cpu HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+find_library(LIBTORCH_C10_LIBRARY c10 HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+set(_required LIBTORCH_CPU_LIBRARY LIBTORCH_C10_LIBRARY LIBTORCH_INCLUDE_DIR)
+if(SWITCHYARD_WITH_CUDA)
+  find_library(LIBTORCH_CUDA_LIBRARY torch_cuda HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+  find_library(LIBTORCH_C10_CUDA_LIBRARY c10_cuda HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+  list(APPEND _required LIBTORCH_CUDA_LIBRARY LIBTORCH_C10_CUDA_LIBRARY)
+endif()
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(LibTorch REQUIRED_VARS ${_required}
+  REASON_FAILURE_MESSAGE "Run scripts/setup.sh, or point LIBTORCH_ROOT at a LibTorch (the CUDA preset: scripts/setup.sh --cuda).")
+
+if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
+  add_library(LibTorch::c10 SHARED IMPORTED)
+  set_target_properties(LibTorch::c10 PROPERTIES IMPORTED_LOCATION ${LIBTORCH_C10_LIBRARY})
+  add_library(LibTorch::torch SHARED IMPORTED)
+  # -idirafter: the wheel ships its own fmt and protobuf headers, which must not hide the system's.
+  set_target_properties(LibTorch::torch PROPERTIES
+    IMPORTED_LOCATION ${LIBTORCH_CPU_LIBRARY}
+    INTERFACE_LINK_LIBRARIES LibTorch::c10
+    INTERFACE_COMPILE_OPTIONS "SHELL:-idirafter ${LIBTORCH_ROOT}/include;SHELL:-idirafter ${LIBTORCH_ROOT}/include/torch/csrc/api/include")
+  if(SWITCHYARD_WITH_CUDA)
+    # Nothing of ours names a symbol of torch_cuda: it registers its kernels when it is loaded, so the linker must keep it.
+    set_property(TARGET LibTorch::torch APPEND PROPERTY INTERFACE_LINK_LIBRARIES
+      "-Wl,--no-as-needed" ${LIBTORCH_CUDA_LIBRARY} ${LIBTORCH_C10_CUDA_LIBRARY} "-Wl,--as-needed")
+  endif()
+endif()

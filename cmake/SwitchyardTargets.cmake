@@ -1,0 +1,25 @@
+# One way of making a target: the same warnings, the same precompiled header, OpenMP where at::parallel_for needs it.
+function(switchyard_options target)
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
+  # -fopenmp: without it at::parallel_for is serial and says nothing. -fno-math-errno: sqrt would block vectorisation.
+  target_compile_options(${target} PRIVATE -Wall -Wextra $<$<BOOL:${SWITCHYARD_WERROR}>:-Werror> -fopenmp -fno-math-errno)
+  target_compile_definitions(${target} PRIVATE OMPI_SKIP_MPICXX)
+  if(target STREQUAL "switchyard_core")
+    target_precompile_headers(${target} PRIVATE ${PROJECT_SOURCE_DIR}/core/precompiled.h)
+  else()
+    target_precompile_headers(${target} REUSE_FROM switchyard_core)
+  endif()
+endfunction()
+
+# switchyard_library(NAME [LINK public targets...]): every .cpp of the folder and of its sub-folders, less those in EXCEPT.
+function(switchyard_library target)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LINK;PRIVATE_LINK;EXCEPT")
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  foreach(name IN LISTS arg_EXCEPT)
+    list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/${name})
+  endforeach()
+  add_library(${target} SHARED ${sources})
+  switchyard_options(${target})
+  target_link_libraries(${target} PUBLIC ${arg_LINK} PRIVATE ${arg_PRIVATE_LINK})
+  install(TARGETS ${target} LIBRARY DESTINATION lib)
+endfunction()

@@ -1,0 +1,51 @@
+// What a router decides, and what is remembered of it. The seams that every routing rule, capacity rule and balancing term shares.
+// T tokens here, N assignments (token x choice), E all experts, B sequences, S sequence length.
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+namespace switchyard {
+
+/// A list of assignments, not a [T, K] rectangle: top-k has N = T k, the dense gate T E, expert choice E C.
+/// An assignment that goes nowhere (its token is masked, or it was dropped for capacity) has expert_N = num_experts; it stays in the list, so
+/// that no size depends on the data. No token chooses one expert twice, and (token, choice) is unique.
+struct Routing {
+  at::Tensor token_N;   ///< int64, row of the token in x_TD
+  at::Tensor expert_N;  ///< int64, global expert number, or num_experts for "nowhere"
+  at::Tensor weight_N;  ///< what the expert's output is multiplied by; max(fp32, run dtype); differentiable
+  at::Tensor choice_N;  ///< int64, 0 = first choice
+  int64_t num_experts = 0;
+  int64_t num_choices = 0;  ///< choice_N < num_choices
+};
+
+/// Where the activations come from. Everything that a rule, a mask, a random number or a report may depend on, and nothing of the layout.
+struct TokenContext {
+  at::Tensor global_sample_B;  ///< int64, number of the sequence in the global batch of this step
+  at::Tensor mask_BS;          ///< bool, true = a real token. Undefined = all are
+  at::Tensor token_ids_BS;     ///< int64
+  at::Tensor domain_B;         ///< int64, which data source
+  int64_t step = 0;
+  int64_t layer = 0;
+  bool training = false;
+  uint64_t seed = 0;
+};
+
+/// Sums over the tokens of each sequence, one MoE layer, one micro-batch. Additive: any scope is a sum over B, over micro-batches, over ranks.
+/// Tensors marked "grad" are differentiable. All in max(fp32, run dtype) but the counts, which are float64 so that they can share a reduction.
+struct RoutingStatistics {
+  at::Tensor assigned_BE;         ///< assignments before drops
+  at::Tensor dropped_BE;          ///< of these, dropped for capacity
+  at::Tensor tokens_B;            ///< unmasked tokens
+  at::Tensor probability_BE;      ///< sum of router probabilities (grad)
+  at::Tensor z_B;                 ///< sum of logsumexp(logits)^2 (grad)
+  at::Tensor lost_tokens_B;       ///< tokens that lost every expert
+  at::Tensor gate_mass_B;         ///< sum of gate weights before drops
+  at::Tensor dropped_gate_mass_B; ///< sum of the gate weights that were dropped
+  at::Tensor entropy_B;           ///< sum of the entropy of the probabilities, in nats
+  at::Tensor margin_B;            ///< sum of p(first) - p(second)
+  at::Tensor non_finite_B;        ///< tokens with a non-finite logit; what to do is decided by all ranks together
+};
+
+}  // namespace switchyard

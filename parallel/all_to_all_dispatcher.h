@@ -1,0 +1,15 @@
+// Experts over the ranks of a group: rank r of n holds experts [r E/n, (r+1) E/n).
+#pragma once
+
+#include <memory>
+
+#include "core/dispatcher.h"
+#include "parallel/communicator.h"
+
+namespace switchyard {
+
+/// Two exchanges a dispatch: the counts (the only host synchronisation of a layer), then the rows. num_experts must be divisible by the
+/// group's size; a group of one is served by make_local_dispatcher.
+std::unique_ptr<TokenDispatcher> make_all_to_all_dispatcher(int64_t num_experts, CommunicatorPtr expert_group);
+
+}  // namespace switchyard

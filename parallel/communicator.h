@@ -1,0 +1,73 @@
+// Ranks that exchange tensors. Value-like handles over a small interface; MPI on processes, threads in tests, NCCL on GPUs.
+// Every method but rank() and size() is "Collective: every rank of the group must call this, in the same order."
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace switchyard {
+
+/// An exchange under way. wait() returns when it is done and may be called once; a Work that is destroyed unfinished waits first.
+class Work {
+ public:
+  virtual ~Work() = default;
+  /// Errors: RunError when a peer is gone or parallel.timeout_seconds have passed.
+  virtual void wait() = 0;
+};
+
+/// Tensors must be contiguous, on the communicator's device, and stay alive until the exchange is waited for.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int64_t rank() const = 0;
+  virtual int64_t size() const = 0;
+
+  /// In place: the sum over ranks, element by element, the same bits on every rank and in every run. bf16 is summed in fp32.
+  virtual std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) = 0;
+  virtual void all_reduce_max(at::Tensor tensor) = 0;
+  /// Row counts along dimension 0, one a peer; both sides agree on them. Rows are sent and received in the order of ranks.
+  virtual std::unique_ptr<Work> all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_rows, at::Tensor receive,
+                                           const std::vector<int64_t>& receive_rows) = 0;
+  /// gathered[r] is rank r's tensor: gathered has one more leading dimension, of size size().
+  virtual at::Tensor all_gather(const at::Tensor& tensor) = 0;
+  virtual void broadcast(at::Tensor tensor, int64_t root) = 0;
+  virtual void barrier() = 0;
+  /// The ranks with the same `color`, ordered by this communicator's rank.
+  virtual std::shared_ptr<Communicator> split(int64_t color) = 0;
+  /// Ends the job on every rank; does not return where that means ending the process.
+  virtual void abort(int exit_code) = 0;
+};
+
+using CommunicatorPtr = std::shared_ptr<Communicator>;
+
+/// A group of one: every exchange is a copy.
+CommunicatorPtr make_single_communicator();
+
+/// Runs `body` on `num_ranks` threads, each with its own communicator of that size, and rethrows the first exception after all have ended: a
+/// rank that throws makes the others' exchanges throw too, so that nothing hangs. Each thread computes with one intra-op thread.
+void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body);
+
+/// MPI_Init (once a process; MPI_Finalize at the end of the process's last handle) and the world's communicator.
+/// timeout_seconds: see Work::wait.
+CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds);
+
+/// For --version: "Open MPI 4.1.4" and "2.28.9" or "not built in".
+std::string mpi_version();
+std::string nccl_version();
+
+/// What the launcher (mpirun, srun) says about this process before MPI starts; 0, 1, 0, 1 without one. For the checks of a configuration and
+/// for placing threads only: MPI is the truth afterwards.
+struct LaunchInfo {
+  int64_t rank = 0;
+  int64_t world_size = 1;
+  int64_t local_rank = 0;
+  int64_t local_size = 1;
+};
+LaunchInfo read_launch_info();
+
+}  // namespace switchyard

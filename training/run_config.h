@@ -1,0 +1,121 @@
+// A run: everything that one YAML file (and key=value overrides) says. One struct a section, one field a key, the same word for both.
+// Every default stands here and nowhere else. config_schema.cpp gives each key its range and its sentence of help.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/model_config.h"
+
+namespace switchyard {
+
+struct ParallelConfig {
+  int64_t expert = 1;                ///< expert-parallel degree: ranks that share out the experts of a layer
+  int64_t timeout_seconds = 600;     ///< a collective that waits longer ends the job
+};
+
+enum class DataFormat { kText, kTokens };
+
+struct DataSource {
+  std::string name;                       ///< the domain, as evaluation and metrics call it
+  std::vector<std::string> paths;         ///< key `path`: one file or a list
+  std::vector<std::string> validation_paths;  ///< key `validation_path`: held-out files
+  double validation_fraction = 0.0;       ///< or: the tail of `path` that is held out
+  double weight = 1.0;
+};
+
+struct DataConfig {
+  DataFormat format = DataFormat::kText;  ///< `text`: raw bytes, byte tokenizer. `tokens`: Megatron .bin/.idx or headerless ids
+  std::string token_dtype = "uint16";     ///< of headerless files: uint16 | uint32
+  int64_t sequence_length = 0;            ///< S; 0 = model.max_sequence_length
+  std::vector<DataSource> sources;
+};
+
+struct OptimizerConfig {
+  double learning_rate = 1e-3;  ///< the peak of the schedule
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;  ///< not on norms and biases
+  double clip_grad_norm = 1.0;  ///< 0 = no clipping
+};
+
+enum class ScheduleKind { kConstant, kCosine, kLinear, kWsd };
+
+struct ScheduleConfig {
+  ScheduleKind kind = ScheduleKind::kCosine;
+  int64_t warmup_steps = 0;
+  double min_ratio = 0.1;         ///< the last learning rate over the peak
+  double decay_fraction = 0.2;    ///< wsd: the share of the steps that the final decay takes
+};
+
+enum class Precision { kAuto, kFp32, kBf16, kFp64 };
+enum class Device { kAuto, kCpu, kCuda };
+enum class NonFinitePolicy { kStop, kSkip };
+
+struct TrainingConfig {
+  int64_t steps = 0;
+  double max_minutes = 0.0;  ///< 0 = no limit
+  int64_t seed = 1234;
+  Precision precision = Precision::kAuto;
+  Device device = Device::kAuto;
+  int64_t global_batch_size = 0;  ///< sequences
+  int64_t micro_batch_size = 0;   ///< sequences a rank computes at once
+  int64_t threads = 0;            ///< per rank; 0 = the CPUs this rank may use, shared out among the local ranks
+  NonFinitePolicy non_finite = NonFinitePolicy::kStop;
+};
+
+struct EvaluationConfig {
+  int64_t every = 0;  ///< steps; 0 = only at the end
+  int64_t max_sequences = 0;  ///< of each domain; 0 = all
+};
+
+struct CheckpointConfig {
+  int64_t every = 0;  ///< steps; 0 = only at the end
+  int64_t keep = 2;
+  bool at_end = true;
+};
+
+struct LoggingConfig {
+  int64_t every = 1;             ///< steps between console lines; metrics.jsonl has every step
+  bool tensorboard = true;
+  double peak_gflops = 0.0;      ///< of one rank, for MFU; 0 = a GEMM measured at the start
+};
+
+struct RunConfig {
+  int64_t config_version = 1;
+  std::string name;  ///< of the run folder: the file's name without its ending
+  ModelConfig model;
+  ParallelConfig parallel;
+  DataConfig data;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  TrainingConfig training;
+  EvaluationConfig evaluation;
+  CheckpointConfig checkpoint;
+  LoggingConfig logging;
+
+  int64_t sequence_length() const { return data.sequence_length > 0 ? data.sequence_length : model.max_sequence_length; }
+};
+
+/// Reads `path`, applies `overrides` ("a.b=value", same checks), and checks everything, without touching data files or devices.
+/// `world_size`: ranks of the job where the launcher says so, else 1; used by the batch rule and the expert degree.
+/// Errors: UserError with every fault of the file, one a line, in the form `place: key = value problem; what to do`.
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides, int64_t world_size);
+
+/// The whole configuration as YAML text that load_run_config reads back to the same values. What the run folder keeps.
+std::string to_yaml(const RunConfig& config);
+
+/// Differences between two configurations that change the job's answer: "training.seed: 1 -> 2", one a line. Keys that only decide how it is
+/// run or watched (parallel.*, training.steps, micro_batch_size, threads, evaluation.*, checkpoint.*, logging.*) are left out.
+std::vector<std::string> job_differences(const RunConfig& before, const RunConfig& after);
+
+/// Hash of the keys that job_differences compares; the same on every rank and layout of one job.
+uint64_t job_hash(const RunConfig& config);
+
+/// All keys with type, default, range and sentence, as a Markdown table a section (docs/configuration.md).
+std::string configuration_reference();
+
+}  // namespace switchyard

@@ -1,0 +1,34 @@
+#include "training/run_folder.h"
+
+#include <fstream>
+
+#include "core/error.h"
+#include "core/hash.h"
+
+namespace switchyard {
+
+void RunFolder::check_same_job(const RunConfig& config) const {
+  if (!std::filesystem::exists(config_file())) return;
+  // One rank: the layout of the job that wrote the folder is no concern of the one that goes on.
+  const auto before = load_run_config(config_file().string(), {}, /*world_size=*/1);
+  const auto differences = job_differences(before, config);
+  if (differences.empty()) return;
+  std::string message = path_.string() + " holds another job; use another --run folder, or take back these changes:";
+  for (const auto& difference : differences) message += "\n  " + difference;
+  throw UserError(message);
+}
+
+void RunFolder::prepare(const RunConfig& config, const std::string& command_line) const {
+  std::error_code error;
+  std::filesystem::create_directories(checkpoints(), error);
+  if (error) throw UserError(path_.string() + ": the run folder cannot be created: " + error.message() + "; choose another with --run");
+  const auto partial = path_ / "config.yaml.tmp";
+  std::ofstream file(partial);
+  file << to_yaml(config);
+  file.close();
+  if (!file) throw UserError(partial.string() + ": cannot be written (no space, or no permission); choose another folder with --run");
+  std::filesystem::rename(partial, config_file());
+  std::ofstream(command_file(), std::ios::app) << command_line << "\n";
+}
+
+}  // namespace switchyard

@@ -1,5 +1,7 @@
 #include "core/parameter_store.h"
 
+#include <map>
+
 #include "core/dtypes.h"
 
 namespace switchyard {
@@ -27,7 +29,7 @@ class AddIntoWideGradient : public torch::autograd::PostAccumulateGradHook {
 };
 
 /// Offsets by the run dtype's alignment serve the wider buffers too: an offset that is a multiple of 64 bytes in bf16 is one in fp32.
-void lay_out(ParameterGroup& group, const std::vector<const NamedParameter*>& members, at::ScalarType run_dtype) {
+void lay_out(ParameterGroup& group, const std::vector<const NamedParameter*>& members, at::ScalarType run_dtype, at::Device device) {
   int64_t offset = 0;
   for (const bool decays : {true, false}) {
     for (const auto* parameter : members) {
@@ -39,8 +41,8 @@ void lay_out(ParameterGroup& group, const std::vector<const NamedParameter*>& me
     if (decays) group.decaying_numel = offset;
   }
   const auto wide = wide_dtype(run_dtype);
-  group.master = at::zeros({offset}, wide);
-  group.weights = wide == run_dtype ? group.master : at::zeros({offset}, run_dtype);
+  group.master = at::zeros({offset}, at::dtype(wide).device(device));
+  group.weights = wide == run_dtype ? group.master : at::zeros({offset}, at::dtype(run_dtype).device(device));
 }
 
 }  // namespace
@@ -55,7 +57,8 @@ at::Tensor ParameterGroup::view(const at::Tensor& buffer, const ParameterSlot& s
   return buffer.narrow(0, slot.offset, slot.numel).view(slot.shape);
 }
 
-ParameterStore::ParameterStore(std::vector<NamedParameter> parameters, at::ScalarType run_dtype, bool with_optimizer_state) {
+ParameterStore::ParameterStore(std::vector<NamedParameter> parameters, at::ScalarType run_dtype, at::Device device,
+                               bool with_optimizer_state) {
   at::NoGradGuard no_grad;
   std::map<std::string, const NamedParameter*> by_name;
   std::array<std::vector<const NamedParameter*>, 2> members;
@@ -66,7 +69,7 @@ ParameterStore::ParameterStore(std::vector<NamedParameter> parameters, at::Scala
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
     auto& group = groups_[g];
-    lay_out(group, members[g], run_dtype);
+    lay_out(group, members[g], run_dtype, device);
     if (with_optimizer_state) {
       group.gradients = at::zeros_like(group.master);
       group.exp_avg = at::zeros_like(group.master);

@@ -30,9 +30,10 @@ DomainEvaluation evaluate_domain(ModelInstance& model, const EvaluationData& dat
   std::vector<at::Tensor> sums;
   // Every rank calls the model equally often, with masked sequences behind the last: the dispatch is collective.
   for (int64_t first = 0; first < num_sequences; first += per_round) {
-    const auto more = evaluate_batch(model, data.batch(domain, first + world.rank() * micro_batch_size, micro_batch_size));
-    if (sums.empty()) sums.assign(more.size(), at::zeros({}, at::kDouble));
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] = sums[i] + more[i].cpu();
+    const auto batch = data.batch(domain, first + world.rank() * micro_batch_size, micro_batch_size);
+    const auto more = evaluate_batch(model, to_device(batch, model.store->device()));
+    if (sums.empty()) sums.assign(more.size(), at::zeros({}, more[0].options()));
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] = sums[i] + more[i];
   }
   const auto total = global_sums(sums, *mesh.world());
   DomainEvaluation result{.name = data.name(domain), .num_targets = total[1].item<double>()};

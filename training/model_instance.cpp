@@ -51,12 +51,13 @@ void refuse_unknown_tensors(const std::set<std::string>& known, const Checkpoint
 
 }  // namespace
 
-ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, at::ScalarType run_dtype, uint64_t seed, bool with_optimizer_state) {
+ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, const at::TensorOptions& run_options, uint64_t seed,
+                          bool with_optimizer_state) {
   ModelInstance instance;
   instance.transformer = Transformer(config, make_dispatcher(config, mesh));
   const auto parameters = instance.transformer->parameters_by_name();
   initialize_parameters(parameters, config, seed);
-  instance.store = std::make_unique<ParameterStore>(parameters, run_dtype, with_optimizer_state);
+  instance.store = std::make_unique<ParameterStore>(parameters, c10::typeMetaToScalarType(run_options.dtype()), run_options.device(), with_optimizer_state);
   return instance;
 }
 

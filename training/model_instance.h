@@ -14,9 +14,10 @@ struct ModelInstance {
   std::unique_ptr<ParameterStore> store;
 };
 
-/// Builds the model with this rank's experts and initial weights by `seed`. with_optimizer_state: false for evaluation and generation.
+/// Builds the model with this rank's experts and initial weights by `seed`. run_options: run dtype and device. with_optimizer_state: false for evaluation and generation.
 /// Collective over the expert group only in its forward; building exchanges nothing.
-ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, at::ScalarType run_dtype, uint64_t seed, bool with_optimizer_state);
+ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, const at::TensorOptions& run_options, uint64_t seed,
+                          bool with_optimizer_state);
 
 /// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). Dense tensors are shared out
 /// among all ranks, experts are written by the first rank of their expert_data group.

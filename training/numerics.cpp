@@ -35,6 +35,13 @@ std::string to_string(Precision precision) {
   return {};
 }
 
+Precision precision_from_string(const std::string& name) {
+  for (const auto precision : {Precision::kAuto, Precision::kFp32, Precision::kBf16, Precision::kFp64}) {
+    if (to_string(precision) == name) return precision;
+  }
+  throw UserError("precision = " + name + " is not one of auto, fp32, bf16, fp64");
+}
+
 at::Device resolve_device(Device wanted, int64_t local_rank) {
   const bool has_cuda = at::hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0;
   if (wanted == Device::kCuda && !has_cuda) {

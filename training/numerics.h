@@ -13,7 +13,9 @@ namespace switchyard {
 /// `auto`: bf16 where the processor has bf16 matrix instructions (AVX-512 BF16 or AMX; every CUDA device), else fp32.
 Precision resolve_precision(Precision wanted, at::Device device);
 at::ScalarType run_dtype(Precision resolved);
+/// "auto", "fp32", "bf16", "fp64", and back. Errors of the way back: UserError for another word.
 std::string to_string(Precision precision);
+Precision precision_from_string(const std::string& name);
 
 /// `auto`: CUDA where this build has it and a device is there. Errors: UserError when `cuda` is asked for and there is none.
 at::Device resolve_device(Device wanted, int64_t local_rank);

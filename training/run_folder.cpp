@@ -7,10 +7,15 @@
 
 namespace switchyard {
 
+RunConfig load_config_of_run(const RunFolder& folder, const std::vector<std::string>& overrides) {
+  auto all = overrides;
+  all.insert(all.begin(), "parallel.expert=1");
+  return load_run_config(folder.config_file().string(), all, /*world_size=*/1);
+}
+
 void RunFolder::check_same_job(const RunConfig& config) const {
   if (!std::filesystem::exists(config_file())) return;
-  // One rank: the layout of the job that wrote the folder is no concern of the one that goes on.
-  const auto before = load_run_config(config_file().string(), {}, /*world_size=*/1);
+  const auto before = load_config_of_run(*this);
   const auto differences = job_differences(before, config);
   if (differences.empty()) return;
   std::string message = path_.string() + " holds another job; use another --run folder, or take back these changes:";

@@ -32,4 +32,7 @@ class RunFolder {
   std::filesystem::path path_;
 };
 
+/// The resolved configuration of a run, for one rank: the layout of the job that wrote it is no concern of whoever reads it.
+RunConfig load_config_of_run(const RunFolder& folder, const std::vector<std::string>& overrides = {});
+
 }  // namespace switchyard

@@ -46,8 +46,17 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
           .seed = seed};
 }
 
+Batch to_device(Batch batch, at::Device device) {
+  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B}) *tensor = tensor->to(device);
+  return batch;
+}
+
 TrainingStep::TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64_t seed)
-    : model_(model), mesh_(mesh), seed_(seed), terms_(balance_terms(model.transformer->config())) {}
+    : model_(model),
+      mesh_(mesh),
+      seed_(seed),
+      terms_(balance_terms(model.transformer->config())),
+      options_(at::dtype(at::kDouble).device(model.store->device())) {}
 
 bool TrainingStep::needs_counting_forward(size_t num_micro_batches) const {
   if (num_micro_batches <= 1) return false;
@@ -59,7 +68,8 @@ bool TrainingStep::needs_counting_forward(size_t num_micro_batches) const {
 
 StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t step) {
   const auto counts = count_targets(micro_batches);
-  LocalSums local{at::zeros({}, at::kDouble), {}, std::vector<at::Tensor>(terms_.size(), at::zeros({}, at::kDouble))};
+  const auto zero = at::zeros({}, options_);
+  LocalSums local{zero, {}, std::vector<at::Tensor>(terms_.size(), zero)};
   model_.store->zero_gradients();
   auto scope = scope_before_forward(micro_batches, step, counts);
   for (const auto& batch : micro_batches) forward_backward(batch, step, counts, scope, local);
@@ -68,7 +78,7 @@ StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t st
 }
 
 StepSums TrainingStep::count_targets(const std::vector<Batch>& micro_batches) const {
-  auto counts = at::zeros({2}, at::kDouble);
+  auto counts = at::zeros({2}, options_);
   for (const auto& batch : micro_batches) counts += at::stack({batch.mask_BS.sum(), batch.mask_BS.any(1).sum()});
   mesh_.world()->all_reduce_sum(counts)->wait();
   StepSums sums;
@@ -82,7 +92,7 @@ TrainingStep::ScopeSums TrainingStep::scope_before_forward(const std::vector<Bat
   const auto& config = model_.transformer->config();
   const int64_t E = config.moe->num_experts;
   if (!needs_counting_forward(micro_batches.size())) {
-    const auto tokens_only = at::zeros({RoutingSums::size(E)}, at::kDouble);
+    const auto tokens_only = at::zeros({RoutingSums::size(E)}, options_);
     RoutingSums(tokens_only, E).tokens().fill_(counts.num_targets);
     return {std::vector<RoutingSums>(static_cast<size_t>(config.num_moe_layers()), RoutingSums(tokens_only, E)), /*exact=*/false};
   }
@@ -99,7 +109,7 @@ void TrainingStep::forward_backward(const Batch& batch, int64_t step, const Step
   const auto logits_TV = model_.transformer->logits(output.hidden_BSD).flatten(0, 1);
   const auto cross_entropy = cross_entropy_sum(logits_TV, batch.targets_BS.flatten(), batch.mask_BS.flatten());
   const auto layers = local_sums(output.statistics);
-  local.cross_entropy = local.cross_entropy + cross_entropy.detach().cpu();
+  local.cross_entropy = local.cross_entropy + cross_entropy.detach();
   add_into(local.layers, packed(layers));
   if (!terms_.empty() && scope.layers.empty()) {
     scope = {unpacked(global_sums(packed(layers), *mesh_.world()), layers.front().num_experts()), /*exact=*/true};

@@ -37,6 +37,9 @@ struct StepResult {
 /// The context of a micro-batch's forward.
 TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool training);
 
+/// The batch on the model's device.
+Batch to_device(Batch batch, at::Device device);
+
 class TrainingStep {
  public:
   TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64_t seed);
@@ -73,6 +76,7 @@ class TrainingStep {
   const ProcessMesh& mesh_;
   uint64_t seed_;
   std::vector<BalanceTerm> terms_;
+  at::TensorOptions options_;  ///< of sums: float64 on the model's device
 };
 
 }  // namespace switchyard

@@ -56,6 +56,9 @@ void run_ranks_as_threads(int64_t num_ranks, const std::function<void(Communicat
 /// timeout_seconds: see Work::wait.
 CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds);
 
+/// Ends the job on every rank with this exit code where MPI is running (does not return then); returns where it is not.
+void abort_job(int exit_code);
+
 /// For --version: "Open MPI 4.1.4" and "2.28.9" or "not built in".
 std::string mpi_version();
 std::string nccl_version();

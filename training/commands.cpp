@@ -9,6 +9,7 @@
 #include "core/balance.h"
 #include "core/error.h"
 #include "training/evaluation.h"
+#include "training/hf_export.h"
 #include "training/numerics.h"
 #include "training/safetensors.h"
 #include "training/saved_run.h"
@@ -136,6 +137,13 @@ int generate_command(const GenerateOptions& options) {
   } else {
     std::cout << json(tokens).dump() << "\n";
   }
+  return 0;
+}
+
+int export_command(const ExportOptions& options) {
+  const auto run = open_saved_run(options.run, {});
+  export_hugging_face(run, options.to, options.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
+  std::cout << run.checkpoint.string() << " exported to " << options.to << "\n";
   return 0;
 }
 

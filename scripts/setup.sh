@@ -80,7 +80,8 @@ install_system_packages() {
     say "not root and no sudo: cannot install ${missing[*]}"
     return 0
   fi
-  timed "system packages (${missing[*]})" apt_install "${missing[@]}" || say "apt-get failed (no network?)"
+  say "missing: ${missing[*]}"
+  timed "${#missing[@]} system packages" apt_install "${missing[@]}" || say "apt-get failed (no network?)"
 }
 
 missing_commands() {

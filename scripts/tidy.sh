@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # clang-tidy over the sources changed since a commit (default: the last common one with main): scripts/tidy.sh [COMMIT | --all]
-# Too slow for every test run: a file that includes LibTorch takes most of a minute.
+# Too slow for every test run: a file that includes LibTorch takes a minute.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

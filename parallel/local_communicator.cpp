@@ -61,13 +61,15 @@ class Board {
     team_->changed.notify_all();
   }
 
-  /// Waits for all posts of that number. Every rank collects once.
+  /// Waits for all posts of that number. Every rank collects once. What all have joined succeeds, whatever fails later.
   std::vector<Tensors> collect(int64_t number, const std::string& operation) {
     std::unique_lock lock(team_->mutex);
     auto& posts = posts_of(number);
     team_->changed.wait(lock, [&] { return !team_->failure.empty() || posts.complete() || missing_rank_has_ended(posts); });
-    throw_if_failed();
-    if (!posts.complete()) throw RunError(operation + ": a rank of the group has ended without it");
+    if (!posts.complete()) {
+      throw_if_failed();
+      throw RunError(operation + ": a rank of the group has ended without it");
+    }
     std::vector<Tensors> collected;
     for (const auto& post : posts.by_rank) collected.push_back(*post);
     if (++posts.num_collected == static_cast<int64_t>(members_.size())) posts_.erase(number);

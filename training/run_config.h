@@ -12,17 +12,17 @@
 namespace switchyard {
 
 struct ParallelConfig {
-  int64_t expert = 1;                ///< expert-parallel degree: ranks that share out the experts of a layer
-  int64_t timeout_seconds = 600;     ///< a collective that waits longer ends the job
+  int64_t expert = 1;             ///< expert-parallel degree: ranks that share out the experts of a layer
+  int64_t timeout_seconds = 600;  ///< a collective that waits longer ends the job
 };
 
 enum class DataFormat { kText, kTokens };
 
 struct DataSource {
-  std::string name;                       ///< the domain, as evaluation and metrics call it
-  std::vector<std::string> paths;         ///< key `path`: one file or a list
+  std::string name;                           ///< the domain, as evaluation and metrics call it
+  std::vector<std::string> paths;             ///< key `path`: one file or a list
   std::vector<std::string> validation_paths;  ///< key `validation_path`: held-out files
-  double validation_fraction = 0.0;       ///< or: the tail of `path` that is held out
+  double validation_fraction = 0.0;           ///< or: the tail of `path` that is held out
   double weight = 1.0;
 };
 
@@ -38,7 +38,7 @@ struct OptimizerConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double weight_decay = 0.1;  ///< not on norms and biases
+  double weight_decay = 0.1;    ///< not on norms and biases
   double clip_grad_norm = 1.0;  ///< 0 = no clipping
 };
 
@@ -47,8 +47,8 @@ enum class ScheduleKind { kConstant, kCosine, kLinear, kWsd };
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::kCosine;
   int64_t warmup_steps = 0;
-  double min_ratio = 0.1;         ///< the last learning rate over the peak
-  double decay_fraction = 0.2;    ///< wsd: the share of the steps that the final decay takes
+  double min_ratio = 0.1;       ///< the last learning rate over the peak
+  double decay_fraction = 0.2;  ///< wsd: the share of the steps that the final decay takes
 };
 
 enum class Precision { kAuto, kFp32, kBf16, kFp64 };
@@ -68,7 +68,7 @@ struct TrainingConfig {
 };
 
 struct EvaluationConfig {
-  int64_t every = 0;  ///< steps; 0 = only at the end
+  int64_t every = 0;          ///< steps; 0 = only at the end
   int64_t max_sequences = 0;  ///< of each domain; 0 = all
 };
 
@@ -82,9 +82,9 @@ struct CheckpointConfig {
 };
 
 struct LoggingConfig {
-  int64_t every = 1;             ///< steps between console lines; metrics.jsonl has every step
+  int64_t every = 1;  ///< steps between console lines; metrics.jsonl has every step
   bool tensorboard = true;
-  double peak_gflops = 0.0;      ///< of one rank, for MFU; 0 = a GEMM measured at the start
+  double peak_gflops = 0.0;  ///< of one rank, for MFU; 0 = a GEMM measured at the start
 };
 
 struct RunConfig {
@@ -111,8 +111,8 @@ RunConfig load_run_config(const std::string& path, const std::vector<std::string
 /// The whole configuration as YAML text that load_run_config reads back to the same values. What the run folder keeps.
 std::string to_yaml(const RunConfig& config);
 
-/// Differences between two configurations that change the job's answer: "training.seed: 1 -> 2", one a line. Keys that only decide how it is
-/// run or watched (parallel.*, training.steps, micro_batch_size, threads, evaluation.*, checkpoint.*, logging.*) are left out.
+/// Differences between two configurations that change the job's answer: "training.seed: 1 -> 2", one a line. Keys that only decide how it
+/// is run or watched (parallel.*, training.steps, micro_batch_size, threads, evaluation.*, checkpoint.*, logging.*) are left out.
 std::vector<std::string> job_differences(const RunConfig& before, const RunConfig& after);
 
 /// Hash of the keys that job_differences compares; the same on every rank and layout of one job.

@@ -13,10 +13,17 @@ at::Tensor gather_rows(const at::Tensor& source_TD, const at::Tensor& index_R);
 /// max(fp32, rows' dtype) and returned in the rows' dtype. weight_TK undefined = 1. Deterministic. No autograd.
 at::Tensor sum_rows(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& weight_TK = {});
 
-/// The same with autograd: by rows_RD and by weight_TK.
+/// gather_rows with autograd; backward is sum_rows over slot_TK, which names the rows that took each token (in the order of the sum).
+at::Tensor dispatch_rows(const at::Tensor& source_TD, const at::Tensor& index_R, const at::Tensor& slot_TK);
+
+/// sum_rows with autograd: by rows_RD and by weight_TK (of dtype max(fp32, rows' dtype)). No row may be named twice.
 at::Tensor combine_rows(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& weight_TK);
 
 /// slot_TK from lists: slot_TK[token_N[n], choice_N[n]] = row_N[n], -1 elsewhere.
-at::Tensor slots_by_token(const at::Tensor& token_N, const at::Tensor& choice_N, const at::Tensor& row_N, int64_t num_tokens, int64_t num_choices);
+at::Tensor slots_by_token(const at::Tensor& token_N, const at::Tensor& choice_N, const at::Tensor& row_N, int64_t num_tokens,
+                          int64_t num_choices);
+
+/// The inverse of a list of distinct places: inverse_R[place_N[n]] = n, -1 where no n goes. place_N may hold -1.
+at::Tensor invert_places(const at::Tensor& place_N, int64_t num_places);
 
 }  // namespace switchyard

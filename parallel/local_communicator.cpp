@@ -1,0 +1,265 @@
+// Ranks as threads of one process, for tests: a debugger and the sanitizers see all of them. Every exchange is a post: each rank puts
+// copies of what it gives on the group's board under a running number, and takes from the others' posts when it waits.
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <optional>
+#include <thread>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "core/error.h"
+#include "parallel/communicator.h"
+#include "parallel/exchange_checks.h"
+
+namespace switchyard {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+
+/// What all ranks of one run_ranks_as_threads share, under one lock.
+struct Team {
+  explicit Team(int64_t num_ranks) : ended(num_ranks, false) {}
+
+  /// The first failure counts; the others follow from it.
+  void fail(const std::string& message, std::exception_ptr exception) {
+    const std::lock_guard lock(mutex);
+    if (failure.empty()) {
+      failure = message;
+      first_exception = exception;
+    }
+    changed.notify_all();
+  }
+
+  void end(int64_t rank) {
+    const std::lock_guard lock(mutex);
+    ended[rank] = true;
+    changed.notify_all();
+  }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::string failure;
+  std::exception_ptr first_exception;
+  std::vector<bool> ended;  ///< ranks of the team whose body has returned
+};
+
+/// The posts of one group. `members`: the group's ranks, as ranks of the team.
+class Board {
+ public:
+  Board(std::shared_ptr<Team> team, std::vector<int64_t> members) : team_(std::move(team)), members_(std::move(members)) {}
+
+  void post(int64_t number, int64_t rank, Tensors tensors) {
+    const std::lock_guard lock(team_->mutex);
+    throw_if_failed();
+    auto& posts = posts_of(number);
+    posts.by_rank[rank] = std::move(tensors);
+    team_->changed.notify_all();
+  }
+
+  /// Waits for all posts of that number. Every rank collects once.
+  std::vector<Tensors> collect(int64_t number, const std::string& operation) {
+    std::unique_lock lock(team_->mutex);
+    auto& posts = posts_of(number);
+    team_->changed.wait(lock, [&] { return !team_->failure.empty() || posts.complete() || missing_rank_has_ended(posts); });
+    throw_if_failed();
+    if (!posts.complete()) throw RunError(operation + ": a rank of the group has ended without it");
+    std::vector<Tensors> collected;
+    for (const auto& post : posts.by_rank) collected.push_back(*post);
+    if (++posts.num_collected == static_cast<int64_t>(members_.size())) posts_.erase(number);
+    return collected;
+  }
+
+  /// The board of those of this group's ranks; the same object for all that name the same number and ranks.
+  std::shared_ptr<Board> child(int64_t number, const std::vector<int64_t>& ranks) {
+    const std::lock_guard lock(team_->mutex);
+    auto& board = children_[{number, ranks.front()}];
+    if (!board) {
+      std::vector<int64_t> members;
+      for (const auto rank : ranks) members.push_back(members_[rank]);
+      board = std::make_shared<Board>(team_, members);
+    }
+    return board;
+  }
+
+  Team& team() { return *team_; }
+  int64_t size() const { return static_cast<int64_t>(members_.size()); }
+
+ private:
+  struct Posts {
+    bool complete() const {
+      return std::all_of(by_rank.begin(), by_rank.end(), [](const auto& post) { return post.has_value(); });
+    }
+    std::vector<std::optional<Tensors>> by_rank;
+    int64_t num_collected = 0;
+  };
+
+  Posts& posts_of(int64_t number) {
+    auto& posts = posts_[number];
+    posts.by_rank.resize(members_.size());
+    return posts;
+  }
+
+  bool missing_rank_has_ended(const Posts& posts) const {
+    for (size_t rank = 0; rank < members_.size(); ++rank) {
+      if (!posts.by_rank[rank] && team_->ended[members_[rank]]) return true;
+    }
+    return false;
+  }
+
+  void throw_if_failed() const {
+    if (!team_->failure.empty()) throw RunError(team_->failure);
+  }
+
+  std::shared_ptr<Team> team_;
+  std::vector<int64_t> members_;
+  std::map<int64_t, Posts> posts_;
+  std::map<std::pair<int64_t, int64_t>, std::shared_ptr<Board>> children_;
+};
+
+/// Takes the posts when it is waited for, not before: code that reads too early reads garbage here too.
+class LocalWork : public Work {
+ public:
+  explicit LocalWork(std::function<void()> take) : take_(std::move(take)) {}
+
+  ~LocalWork() override {
+    if (!take_ || std::uncaught_exceptions() > 0) return;
+    try {
+      wait();
+    } catch (const RunError&) {
+      // A failure of the team: whatever this rank exchanges next throws it.
+    }
+  }
+
+  void wait() override {
+    TORCH_CHECK(take_, "Work::wait: called twice");
+    std::exchange(take_, nullptr)();
+  }
+
+ private:
+  std::function<void()> take_;
+};
+
+/// In the order of ranks, so that all ranks form the same bits; bf16 in fp32.
+at::Tensor sum_in_rank_order(const std::vector<Tensors>& posts) {
+  const auto dtype = posts[0][0].scalar_type();
+  auto sum = posts[0][0].to(dtype == at::kBFloat16 ? at::kFloat : dtype, /*non_blocking=*/false, /*copy=*/true);
+  for (size_t rank = 1; rank < posts.size(); ++rank) sum.add_(posts[rank][0]);
+  return sum.to(dtype);
+}
+
+class LocalCommunicator : public Communicator {
+ public:
+  LocalCommunicator(std::shared_ptr<Board> board, int64_t rank) : board_(std::move(board)), rank_(rank) {}
+
+  int64_t rank() const override { return rank_; }
+  int64_t size() const override { return board_->size(); }
+
+  std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override {
+    check_contiguous("all_reduce_sum", tensor);
+    return start("all_reduce_sum", {tensor.detach().clone()},
+                 [tensor](const std::vector<Tensors>& posts) { tensor.detach().copy_(sum_in_rank_order(posts)); });
+  }
+
+  void all_reduce_max(at::Tensor tensor) override { tensor.detach().copy_(all_gather(tensor).amax(0)); }
+
+  std::unique_ptr<Work> all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_rows, at::Tensor receive,
+                                   const std::vector<int64_t>& receive_rows) override {
+    check_all_to_all(send, send_rows, receive, receive_rows, size());
+    return start("all_to_all", send.detach().clone().split_with_sizes(send_rows),
+                 [this, receive, receive_rows](const std::vector<Tensors>& posts) { take_rows(posts, receive, receive_rows); });
+  }
+
+  at::Tensor all_gather(const at::Tensor& tensor) override {
+    check_contiguous("all_gather", tensor);
+    Tensors gathered;
+    for (auto& post : exchange("all_gather", {tensor.detach().clone()})) gathered.push_back(post[0]);
+    return at::stack(gathered);
+  }
+
+  void broadcast(at::Tensor tensor, int64_t root) override {
+    check_contiguous("broadcast", tensor);
+    check_root(root, size());
+    const auto posts = exchange("broadcast", rank_ == root ? Tensors{tensor.detach().clone()} : Tensors{});
+    tensor.detach().copy_(posts[root][0]);
+  }
+
+  void barrier() override { exchange("barrier", {}); }
+
+  CommunicatorPtr split(int64_t color) override {
+    const auto number = next_number_;
+    std::vector<int64_t> ranks;
+    const auto posts = exchange("split", {at::scalar_tensor(color, at::kLong)});
+    for (int64_t rank = 0; rank < size(); ++rank) {
+      if (posts[rank][0].item<int64_t>() == color) ranks.push_back(rank);
+    }
+    const auto place = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
+    return std::make_shared<LocalCommunicator>(board_->child(number, ranks), place);
+  }
+
+  void abort(int exit_code) override {
+    const auto message =
+        "[rank " + std::to_string(rank_) + "/" + std::to_string(size()) + "] aborted with code " + std::to_string(exit_code);
+    board_->team().fail(message, std::make_exception_ptr(RunError(message)));
+  }
+
+ private:
+  std::unique_ptr<Work> start(const char* operation, Tensors tensors, std::function<void(const std::vector<Tensors>&)> take) {
+    const auto number = next_number_++;
+    board_->post(number, rank_, std::move(tensors));
+    return std::make_unique<LocalWork>([board = board_, number, operation, take] { take(board->collect(number, operation)); });
+  }
+
+  std::vector<Tensors> exchange(const char* operation, Tensors tensors) {
+    const auto number = next_number_++;
+    board_->post(number, rank_, std::move(tensors));
+    return board_->collect(number, operation);
+  }
+
+  void take_rows(const std::vector<Tensors>& posts, const at::Tensor& receive, const std::vector<int64_t>& receive_rows) const {
+    auto places = receive.detach().split_with_sizes(receive_rows);
+    for (int64_t sender = 0; sender < size(); ++sender) {
+      const auto& rows = posts[sender][rank_];
+      TORCH_CHECK(rows.size(0) == receive_rows[sender], "all_to_all: rank ", sender, " sends ", rows.size(0), " rows to rank ", rank_,
+                  ", which expects ", receive_rows[sender]);
+      places[sender].copy_(rows);
+    }
+  }
+
+  std::shared_ptr<Board> board_;
+  int64_t rank_;
+  int64_t next_number_ = 0;
+};
+
+void run_rank(const std::shared_ptr<Team>& team, const std::shared_ptr<Board>& board, int64_t rank,
+              const std::function<void(CommunicatorPtr)>& body) {
+  at::set_num_threads(1);
+  try {
+    body(std::make_shared<LocalCommunicator>(board, rank));
+  } catch (const std::exception& exception) {
+    team->fail("rank " + std::to_string(rank) + " failed: " + exception.what(), std::current_exception());
+  }
+  team->end(rank);
+}
+
+}  // namespace
+
+void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body) {
+  TORCH_CHECK(num_ranks > 0, "run_ranks_as_threads: needs a rank, got ", num_ranks);
+  std::vector<int64_t> members(num_ranks);
+  std::iota(members.begin(), members.end(), 0);
+  const auto team = std::make_shared<Team>(num_ranks);
+  const auto board = std::make_shared<Board>(team, members);
+  const int num_threads = at::get_num_threads();
+  std::vector<std::thread> threads;
+  for (int64_t rank = 0; rank < num_ranks; ++rank) threads.emplace_back(run_rank, team, board, rank, body);
+  for (auto& thread : threads) thread.join();
+  at::set_num_threads(num_threads);
+  if (team->first_exception) std::rethrow_exception(team->first_exception);
+}
+
+}  // namespace switchyard

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string_view>
 
 namespace switchyard {
 
@@ -19,6 +20,7 @@ class MappedFile {
   /// Aligned to a page; valid while this object lives.
   const char* data() const { return data_; }
   int64_t size_bytes() const { return size_bytes_; }
+  std::string_view view() const { return {data_, static_cast<size_t>(size_bytes_)}; }
   /// Hash of the name (without folders, so that data may be moved), the size, and the bytes: all of them in a file of up to 256 KiB, else
   /// 64 blocks spread evenly from the first to the last byte.
   uint64_t fingerprint() const;

@@ -1,5 +1,6 @@
 // The safetensors file format: u64 header length, JSON header, raw little-endian data. Written with fsync, read with every rule checked.
-// Format: https://huggingface.co/docs/safetensors (rules of safetensors/src/tensor.rs, stricter on duplicate keys).
+// Format: https://huggingface.co/docs/safetensors (rules of safetensors/src/tensor.rs, stricter on duplicate
+// keys and on blanks before the header).
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "training/mapped_file.h"
+
 namespace switchyard {
 
 struct SafetensorsEntry {
@@ -20,8 +23,8 @@ struct SafetensorsEntry {
   int64_t length = 0;
 };
 
-/// Writes CPU tensors (any strides) in the order given, with `__metadata__ = {"format": "pt"}` and `metadata`; fsyncs the file. Returns the entries.
-/// Errors: RunError that names the file and the system's reason (a full disk).
+/// Writes CPU tensors (any strides) in the order given, with `__metadata__ = {"format": "pt"}` and `metadata`; fsyncs the file. Returns the
+/// entries. Errors: RunError that names the file and the system's reason (a full disk).
 std::map<std::string, SafetensorsEntry> write_safetensors(const std::filesystem::path& path,
                                                           const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                                                           const std::map<std::string, std::string>& metadata = {});
@@ -30,9 +33,6 @@ std::map<std::string, SafetensorsEntry> write_safetensors(const std::filesystem:
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
@@ -43,8 +43,7 @@ class SafetensorsFile {
 
  private:
   std::filesystem::path path_;
-  const char* data_ = nullptr;
-  int64_t size_bytes_ = 0;
+  MappedFile file_;
   std::map<std::string, SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;
 };

@@ -24,7 +24,7 @@ inline void sums_over_ranks(Communicator& group) {
   for (const auto dtype : {at::kDouble, at::kFloat, at::kLong}) {
     auto tensor = numbered(group.rank(), 7, dtype);
     group.all_reduce_sum(tensor)->wait();
-    // sum over r of (100 r + i) = 50 n (n - 1) + n i
+    // Sum over r of (100 r + i) = 50 n (n - 1) + n i
     expect_equal(tensor, (at::arange(7) * n + 50 * n * (n - 1)).to(dtype));
   }
 }
@@ -36,17 +36,16 @@ inline void sums_bfloat16_in_fp32(Communicator& group) {
   expect_equal(tensor, at::full({5}, 255.0 + static_cast<double>(group.size())).to(at::kBFloat16));
 }
 
-/// Sizes on both sides of the thresholds where libraries change their algorithm.
-inline void sums_to_the_same_bits_on_every_rank_and_again(Communicator& group) {
+inline void sums_in_the_order_of_ranks_to_the_bit(Communicator& group) {
   for (const int64_t numel : {1, 3, 1000, 300001}) {
     auto generator = at::make_generator<at::CPUGeneratorImpl>(17 + group.rank());
     const auto mine = at::randn({numel}, generator, at::TensorOptions().dtype(at::kFloat));
-    auto first = mine.clone(), again = mine.clone();
-    group.all_reduce_sum(first)->wait();
-    group.all_reduce_sum(again)->wait();
-    expect_equal(again, first);
-    const auto everywhere = group.all_gather(first);
-    for (int64_t rank = 0; rank < group.size(); ++rank) expect_equal(everywhere[rank], first);
+    const auto everybodys = group.all_gather(mine);
+    auto expected = everybodys[0].clone();
+    for (int64_t rank = 1; rank < group.size(); ++rank) expected.add_(everybodys[rank]);
+    auto sum = mine.clone();
+    group.all_reduce_sum(sum)->wait();
+    expect_equal(sum, expected);
   }
 }
 
@@ -164,7 +163,7 @@ struct Check {
 inline constexpr Check kChecks[] = {
     {"SumsOverRanks", sums_over_ranks},
     {"SumsBfloat16InFp32", sums_bfloat16_in_fp32},
-    {"SumsToTheSameBitsOnEveryRankAndAgain", sums_to_the_same_bits_on_every_rank_and_again},
+    {"SumsInTheOrderOfRanksToTheBit", sums_in_the_order_of_ranks_to_the_bit},
     {"TakesTheMaximum", takes_the_maximum},
     {"ExchangesUnevenRowsInTheOrderOfRanks", exchanges_uneven_rows_in_the_order_of_ranks},
     {"ExchangesWhereMostHaveNothing", exchanges_where_most_have_nothing},

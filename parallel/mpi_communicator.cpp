@@ -64,10 +64,10 @@ class Session {
   }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
-  /// MPI_Finalize waits for all ranks. Where an exception ends this one, the others may be waiting for it elsewhere: the job ends here.
+  /// MPI_Finalize waits for all ranks. Where an exception ends this one, the others may be waiting for it elsewhere: whoever catches the
+  /// exception reports it and then ends the job with abort_job.
   ~Session() {
-    if (std::uncaught_exceptions() > 0) MPI_Abort(MPI_COMM_WORLD, 1);
-    MPI_Finalize();
+    if (std::uncaught_exceptions() == 0) MPI_Finalize();
   }
 };
 
@@ -287,6 +287,14 @@ class MpiCommunicator : public Communicator {
 CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds) {
   TORCH_CHECK(timeout_seconds > 0, "make_mpi_communicator: timeout_seconds must be positive, got ", timeout_seconds);
   return std::make_shared<MpiCommunicator>(std::make_shared<Session>(), MPI_COMM_WORLD, timeout_seconds);
+}
+
+void abort_job(int exit_code) {
+  int started = 0, ended = 0;
+  MPI_Initialized(&started);
+  MPI_Finalized(&ended);
+  std::fflush(nullptr);
+  if (started && !ended) MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
 std::string mpi_version() {

@@ -116,6 +116,11 @@ void add_watching_keys(RunKeys& keys) {
   checkpoint.add("every", &CheckpointConfig::every, IntegerValue{}, "Steps between checkpoints; 0 = only at the end.").as_run();
   checkpoint.add("keep", &CheckpointConfig::keep, IntegerValue{.least = 2}, "Newest checkpoints that are kept.").as_run();
   checkpoint.add("at_end", &CheckpointConfig::at_end, BooleanValue{}, "Writes one after the last step.").as_run();
+  checkpoint
+      .add("on_failure", &CheckpointConfig::on_failure,
+           WordValue<SaveFailurePolicy>{{{"continue", SaveFailurePolicy::kContinue}, {"stop", SaveFailurePolicy::kStop}}},
+           "What a save between steps that fails (a full disk) does to the run; at the end it always fails it.")
+      .as_run();
   SectionKeys logging(
       keys, "logging.", [](auto& config) -> auto& { return config.logging; });
   logging.add("every", &LoggingConfig::every, IntegerValue{.least = 1}, "Steps between lines on the console; metrics.jsonl has every step.")

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "core/routing/statistics.h"
 #include "parallel/process_mesh.h"
 #include "training/model_instance.h"
 #include "training/token_data.h"
@@ -17,8 +18,8 @@ struct DomainEvaluation {
   std::string name;
   double num_targets = 0.0;
   double cross_entropy = 0.0;             ///< nats a token
-  std::optional<double> bits_per_byte;    ///< where the bytes behind the tokens are known
-  std::vector<RoutingSums> layers;        ///< one a MoE layer
+  std::optional<double> bits_per_byte = {};  ///< where the bytes behind the tokens are known
+  std::vector<RoutingSums> layers = {};      ///< one a MoE layer
 
   double perplexity() const;
 };

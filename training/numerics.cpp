@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <thread>
 
+#include <ATen/Parallel.h>
+
 #include "core/error.h"
 
 namespace switchyard {

@@ -8,8 +8,8 @@
 namespace switchyard {
 
 RunConfig load_config_of_run(const RunFolder& folder, const std::vector<std::string>& overrides) {
-  auto all = overrides;
-  all.insert(all.begin(), "parallel.expert=1");
+  std::vector<std::string> all = {"parallel.expert=1"};
+  all.insert(all.end(), overrides.begin(), overrides.end());
   return load_run_config(folder.config_file().string(), all, /*world_size=*/1);
 }
 

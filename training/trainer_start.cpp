@@ -1,4 +1,5 @@
 // How a run begins: the ranks agree, the folder is opened, the model is built and restored.
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 

@@ -11,7 +11,7 @@ void add_top_level_keys(RunKeys& keys) {
   SectionKeys top(
       keys, "", [](auto& config) -> auto& { return config; });
   top.add("config_version", &RunConfig::config_version, IntegerValue{.least = 1, .most = 1}, "Version of this format.").as_run();
-  top.add("name", &RunConfig::name, TextValue{}, "Name of the run folder: runs/<name>.")
+  top.add("name", &RunConfig::name, TextValue{}, "Name of the run folder: `runs/<name>`.")
       .as_run()
       .defaulting_to("the file's name without its ending");
 }
@@ -171,7 +171,7 @@ const std::vector<ConfigKey<DataSource>>& source_keys() {
 
 const std::vector<ConfigSection>& config_sections() {
   static const std::vector<ConfigSection> sections = {
-      {"", "The top level."},
+      {"", "Keys beside the sections."},
       {"model", "The shape of the model."},
       {"model.moe", "Mixture-of-Experts layers. Without this section the model is dense; `moe: null` says so."},
       {"parallel", "How ranks share the work."},

@@ -12,7 +12,7 @@ namespace switchyard {
 using RunKeys = std::vector<ConfigKey<RunConfig>>;
 
 inline constexpr int64_t kMaxSize = int64_t{1} << 24;
-inline constexpr int64_t kMaxLength = int64_t{1} << 31;
+inline constexpr int64_t kMaxLength = (int64_t{1} << 31) - 1;
 
 /// Adds the keys of one section. `Access` finds the section's struct in a Root, const or not.
 template <class Root, class Access>

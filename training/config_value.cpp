@@ -114,7 +114,7 @@ std::optional<double> parse_number(std::string_view text) {
 
 std::string number_text(double value) {
   char buffer[32];
-  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr};
+  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, value, std::chars_format::general).ptr};
 }
 
 std::string quoted_text(const std::string& text) {
@@ -150,6 +150,7 @@ Problem IntegerValue::read(const YamlNode& node, int64_t& value) const {
 
 std::string IntegerValue::range() const {
   const std::string from = std::to_string(least);
+  if (least == most) return from;
   return most == std::numeric_limits<int64_t>::max() ? from + " or more" : from + " to " + std::to_string(most);
 }
 

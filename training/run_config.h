@@ -103,9 +103,11 @@ struct RunConfig {
   int64_t sequence_length() const { return data.sequence_length > 0 ? data.sequence_length : model.max_sequence_length; }
 };
 
-/// Reads `path`, applies `overrides` ("a.b=value", same checks), and checks everything, without touching data files or devices.
-/// `world_size`: ranks of the job where the launcher says so, else 1; used by the batch rule and the expert degree.
-/// Errors: UserError with every fault of the file, one a line, in the form `place: key = value problem; what to do`.
+/// Reads `path`, applies `overrides`, and checks everything, without touching data files or devices.
+/// An override "a.b=value" stands in place of what the file says of that key (or section, or list); `value` is YAML, the last of equal keys
+/// wins, and "a.b=null" goes back to the default.
+/// `world_size`: ranks of the job, for the batch rule and the expert degree; 0 = not known, these rules are left out.
+/// Errors: UserError with every fault of file and overrides, one a line, in the form `place: key = value problem; what to do`.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides, int64_t world_size);
 
 /// The whole configuration as YAML text that load_run_config reads back to the same values. What the run folder keeps.

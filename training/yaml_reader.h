@@ -18,9 +18,9 @@ struct YamlEntry;
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
-  int64_t line = 0;                ///< from 1
+  int64_t line = 0;                     ///< from 1
   std::string text = {};                ///< kScalar: as written, without quotes
-  bool quoted = false;             ///< kScalar: in quotes, or a block of text
+  bool quoted = false;                  ///< kScalar: in quotes, or a block of text
   std::vector<YamlNode> items = {};     ///< kList
   std::vector<YamlEntry> entries = {};  ///< kMap, in the order of the text
 };

@@ -157,7 +157,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadModel{"UnevenHeads", [](ModelConfig& c) { c.num_key_value_heads = 3; }, "model.num_attention_heads", "num_key_value_heads = 3"},
         BadModel{"OddHead", [](ModelConfig& c) { c.head_dim = 3; }, "model.head_dim", "odd"},
         BadModel{"TooManyChoices", [](ModelConfig& c) { c.moe->top_k = 5; }, "model.moe.top_k", "num_experts = 4; use at most 4"},
-        BadModel{"GateWithoutExpert", [](ModelConfig& c) { c.moe->shared_expert_gate = true; }, "model.moe.shared_expert_gate", "no shared"},
+        BadModel{"GateWithoutExpert", [](ModelConfig& c) { c.moe->shared_expert_gate = true; }, "model.moe.shared_expert_gate",
+                 "no shared"},
         BadModel{"UnknownRouter", [](ModelConfig& c) { c.moe->router = "sinkhorn"; }, "model.moe.router", "softmax_top_k"},
         BadModel{"RenormalizedTopOne", [](ModelConfig& c) { c.moe->top_k = 1; }, "model.moe.renormalize", "use false"},
         BadModel{"PooledSequences",
@@ -169,10 +170,26 @@ INSTANTIATE_TEST_SUITE_P(
         BadModel{"NoSlots", [](ModelConfig& c) { c.moe->capacity_factor = 0.0; }, "model.moe.capacity_factor", "not positive"},
         BadModel{"FullJitter", [](ModelConfig& c) { c.moe->input_jitter = 1.0; }, "model.moe.input_jitter", "less than 1"},
         BadModel{"EveryThirdOfTwo", [](ModelConfig& c) { c.moe->layers.count = 3; }, "model.moe.layers", "n from 1 to 2"},
-        BadModel{"AllDense", [](ModelConfig& c) { c.moe->layers = {MoeLayers::Kind::kFirstDense, 2}; }, "model.moe.layers", "n from 0 to 1"},
-        BadModel{"EmptyList", [](ModelConfig& c) { c.moe->layers = {MoeLayers::Kind::kList, 1, {}}; }, "model.moe.layers", "empty"},
-        BadModel{"Descending", [](ModelConfig& c) { c.moe->layers = {MoeLayers::Kind::kList, 1, {1, 0}}; }, "model.moe.layers", "ascending"},
-        BadModel{"Outside", [](ModelConfig& c) { c.moe->layers = {MoeLayers::Kind::kList, 1, {1, 2}}; }, "model.moe.layers", "use 0 to 1"},
+        BadModel{"AllDense",
+                 [](ModelConfig& c) {
+                   c.moe->layers = {MoeLayers::Kind::kFirstDense, 2};
+                 },
+                 "model.moe.layers", "n from 0 to 1"},
+        BadModel{"EmptyList",
+                 [](ModelConfig& c) {
+                   c.moe->layers = {MoeLayers::Kind::kList, 1, {}};
+                 },
+                 "model.moe.layers", "empty"},
+        BadModel{"Descending",
+                 [](ModelConfig& c) {
+                   c.moe->layers = {MoeLayers::Kind::kList, 1, {1, 0}};
+                 },
+                 "model.moe.layers", "ascending"},
+        BadModel{"Outside",
+                 [](ModelConfig& c) {
+                   c.moe->layers = {MoeLayers::Kind::kList, 1, {1, 2}};
+                 },
+                 "model.moe.layers", "use 0 to 1"},
         BadModel{"Overflow",
                  [](ModelConfig& c) {
                    c.hidden_size = c.moe->ffn_hidden_size = int64_t{1} << 24;

@@ -102,7 +102,10 @@ INSTANTIATE_TEST_SUITE_P(
                     BadText{"ComplexKey", "a: 1\n? [1, 2]\n: 3\n", 2, "a key must be a plain word"},
                     BadText{"ListNotClosed", "a: [1,\nb: 2\n", 3, "not valid YAML"}, BadText{"Tab", "a:\n\tb: 1\n", 2, "not valid YAML"},
                     BadText{"EndlessLoopOfOldParsers", "[:", 1, "not valid YAML"},
-                    BadText{"ByteOrderMark", "\xEF\xBB\xBF" "a: 1\n", 1, "byte order mark"},
+                    BadText{"ByteOrderMark",
+                            "\xEF\xBB\xBF"
+                            "a: 1\n",
+                            1, "byte order mark"},
                     BadText{"Nul", std::string("a: 1\nb: \0\n", 10), 2, "control character (byte 0)"},
                     BadText{"EndOfTransmission", "a: 1\n\x04\nb: 2\n", 2, "control character (byte 4)"},
                     BadText{"Depth", "a: 1\nb: " + std::string(100'000, '['), 2, "more than 32 deep"},

@@ -28,8 +28,9 @@ at::Tensor BlockImpl::forward(const at::Tensor& x_BSD, const RotaryTable& rotary
 TransformerImpl::TransformerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher)
     : config_(config), rotary_(config.max_sequence_length, config.head_dim, config.rope_theta) {
   embedding_VD_ = register_parameter("embedding", at::empty({config.vocab_size, config.hidden_size}));
+  const auto layers = register_module("layers", std::make_shared<torch::nn::Module>());
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    blocks_.push_back(register_module("layers." + std::to_string(layer), Block(config, config.is_moe_layer(layer), dispatcher)));
+    blocks_.push_back(layers->register_module(std::to_string(layer), Block(config, config.is_moe_layer(layer), dispatcher)));
   }
   final_norm_ = register_module("final_norm", RmsNorm(config.hidden_size, config.norm_eps));
   if (!config.tie_embeddings) head_VD_ = register_parameter("head", at::empty({config.vocab_size, config.hidden_size}));

@@ -133,9 +133,10 @@ class CommandLine {
   std::function<int()> chosen_;
 };
 
-/// What every rank found alike, one of them reports. The others wait, so that the launcher does not end the job before the message is out.
+/// What every rank found alike, rank 0 reports, and the launcher then ends the job. A rank that is still there after some seconds is the only one
+/// with this fault (a file that its machine lacks), and says so itself.
 int report_alike(const LaunchInfo& launch, const std::string& message, int exit_code) {
-  if (launch.rank != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  if (launch.rank != 0) std::this_thread::sleep_for(std::chrono::seconds(3));
   std::cerr << "switchyard: " << message << std::endl;
   abort_job(exit_code);
   return exit_code;
@@ -159,6 +160,8 @@ int main(int argc, char** argv) {
     return report_alike(launch, error.what(), kUserError);
   } catch (const AgreedError& error) {
     return report_alike(launch, error.what(), kRunFailed);
+  } catch (const c10::Error& error) {
+    return report_alone(launch, error.what_without_backtrace());
   } catch (const std::exception& error) {
     return report_alone(launch, error.what());
   }

@@ -106,6 +106,7 @@ TEST(ParameterCounts, ATiedTableIsCountedOnceAndIsAlwaysActive) {
   const int64_t untied = count_parameters(config).total;
   config.tie_embeddings = true;
   EXPECT_EQ(count_parameters(config).total, untied - 80);
+  EXPECT_EQ(count_parameters(config).active, untied - 80);
   EXPECT_EQ(count_parameters(config).active_without_embedding, untied - 80);
 }
 

@@ -4,8 +4,16 @@
 #include <array>
 #include <cmath>
 
+#include "core/routing/routing_rule.h"
+
 namespace switchyard {
 namespace {
+
+std::string known_routing_rules() {
+  std::string names;
+  for (const auto& [name, rule] : routing_rules()) names += (names.empty() ? "" : ", ") + name;
+  return names;
+}
 
 /// Elements of all tensors, by the parts that the totals differ in. `Number` is double where overflow is to be found out.
 template <class Number>
@@ -130,9 +138,7 @@ class ModelChecks {
   }
 
   void check_routing(const MoeConfig& moe) {
-    constexpr std::array kRouters = {"softmax_top_k"};
-    if (std::ranges::find(kRouters, moe.router) == kRouters.end())
-      add("model.moe.router", "is not a known routing rule; use softmax_top_k");
+    if (!routing_rules().contains(moe.router)) add("model.moe.router", "is not a known routing rule; use " + known_routing_rules());
     if (moe.top_k == 1 && moe.renormalize) {
       add("model.moe.renormalize", "makes the only weight of model.moe.top_k = 1 always 1, so that the router learns nothing; use false",
           {"model.moe.top_k"});

@@ -85,7 +85,8 @@ int check_command(const CheckOptions& options, const Invocation& invocation) {
     std::cout << configuration_reference();
     return 0;
   }
-  const auto config = load_run_config(options.config, options.overrides, options.ranks > 0 ? options.ranks : invocation.launch.world_size);
+  const int64_t launched = invocation.launch.world_size > 1 ? invocation.launch.world_size : 0;  // 0: the rules about ranks are left out
+  const auto config = load_run_config(options.config, options.overrides, options.ranks > 0 ? options.ranks : launched);
   const auto counts = count_parameters(config.model);
   const auto yaml = to_yaml(config);
   if (options.json) {

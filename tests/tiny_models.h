@@ -17,6 +17,12 @@ inline std::vector<int64_t> to_longs(const at::Tensor& tensor) {
   return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
 }
 
+inline at::Tensor matrix(const std::vector<std::vector<double>>& rows) {
+  std::vector<at::Tensor> tensors;
+  for (const auto& row : rows) tensors.push_back(at::tensor(row, at::kDouble));
+  return at::stack(tensors);
+}
+
 /// Normal numbers that depend on `seed` only.
 inline at::Tensor normal(at::IntArrayRef shape, uint64_t seed, at::ScalarType dtype = at::kDouble) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);

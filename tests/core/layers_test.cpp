@@ -7,6 +7,7 @@
 #include "core/norm.h"
 #include "core/philox.h"
 #include "core/rotary.h"
+#include "core/routing/statistics.h"
 #include "core/swiglu.h"
 #include "tests/finite_differences.h"
 #include "tests/tiny_models.h"
@@ -112,7 +113,7 @@ TEST(MoeLayer, TheSharedExpertServesEveryTokenAndItsGateScalesIt) {
 }
 
 TEST(CrossEntropy, SumsOverUnmaskedTargetsOnly) {
-  const auto logits = at::log(at::tensor({{0.5, 0.25, 0.25}, {0.1, 0.8, 0.1}}, at::kDouble));
+  const auto logits = at::log(matrix({{0.5, 0.25, 0.25}, {0.1, 0.8, 0.1}}));
   const auto mask = at::tensor({1, 0}).to(at::kBool);
   EXPECT_NEAR(cross_entropy_sum(logits, longs({1, 1}), mask).item<double>(), std::log(4.0), 1e-14);
 }

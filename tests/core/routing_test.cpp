@@ -18,7 +18,7 @@ MoeConfig experts(int64_t E, int64_t K, bool renormalize) {
 }
 
 TEST(SoftmaxTopK, TakesTheLikeliestExpertsInOrder) {
-  const auto logits = at::tensor({{0.0, 2.0, 1.0}, {3.0, 0.0, 1.0}}, at::kDouble);
+  const auto logits = matrix({{0.0, 2.0, 1.0}, {3.0, 0.0, 1.0}});
   const auto decision = softmax_top_k(logits, experts(3, 2, false), tiny_context(1, 2, 29));
   EXPECT_EQ(to_longs(decision.routing.expert_N), (std::vector<int64_t>{1, 2, 0, 2}));
   EXPECT_EQ(to_longs(decision.routing.token_N), (std::vector<int64_t>{0, 0, 1, 1}));

@@ -51,6 +51,7 @@ check_foreign_headers() {
     'yaml-cpp/*|training/yaml_reader.cpp' \
     'mpi.h|parallel/mpi_communicator.cpp' \
     'nccl.h|parallel/nccl_*.cpp' \
+    'spdlog/*|training/run_log.cpp' \
     'CLI/*|training/@(main|command_line).cpp' \
     'nlohmann/*|@(training|tests)/*'; do
     headers=${rule%%|*} home=${rule#*|}

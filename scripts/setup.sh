@@ -11,7 +11,7 @@ readonly PLOT_TOOLS=("numpy==2.*" "matplotlib==3.*" "tokenizers==0.23.*")
 readonly VERIFY_TOOLS=("torch==$TORCH_VERSION" "transformers==5.23.0" "safetensors==0.8.*" "numpy==2.*")
 readonly SYSTEM_PACKAGES=(
   build-essential cmake ninja-build ccache pkg-config git ca-certificates   # build
-  libopenmpi-dev openmpi-bin libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libgtest-dev
+  libopenmpi-dev openmpi-bin libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libxxhash-dev libgtest-dev
   python3 python3-venv                                                      # the virtual environments
   bible-kjv wordnet-base xz-utils gzip                                      # the quickstart's corpus, and what it is compared with
   clang-format)                                                             # scripts/check_style.sh
@@ -95,7 +95,7 @@ missing_commands() {
 missing_headers() {
   command -v g++ >/dev/null || return 0
   local entry
-  for entry in yaml-cpp/yaml.h:libyaml-cpp-dev CLI/CLI.hpp:libcli11-dev nlohmann/json.hpp:nlohmann-json3-dev xxhash.h:libxxhash-dev \
+  for entry in yaml-cpp/yaml.h:libyaml-cpp-dev CLI/CLI.hpp:libcli11-dev nlohmann/json.hpp:nlohmann-json3-dev spdlog/spdlog.h:libspdlog-dev fmt/format.h:libfmt-dev xxhash.h:libxxhash-dev \
     gtest/gtest.h:libgtest-dev; do
     printf '#if !__has_include(<%s>)\nmissing header %s (package %s)\n#endif\n' "${entry%%:*}" "${entry%%:*}" "${entry##*:}"
   done | g++ -std=c++20 -E -P -x c++ - | sed -n 's/^missing //p'

@@ -70,7 +70,8 @@ int train_command(const TrainOptions& options, const Invocation& invocation) {
                        .held_out = std::make_shared<EvaluationData>(config),
                        .world = nullptr,
                        .launch = invocation.launch,
-                       .command_line = invocation.command_line};
+                       .command_line = invocation.command_line,
+                       .wants_to_stop = stop_requested};
   set_threads(config.training.threads, invocation.launch);
   watch_stop_signals();
   const auto world = inputs.world = make_world(invocation.launch, config.parallel.timeout_seconds);

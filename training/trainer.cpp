@@ -13,7 +13,6 @@
 #include "training/numerics.h"
 #include "training/optimizer.h"
 #include "training/schedule.h"
-#include "training/stop_request.h"
 
 namespace switchyard {
 
@@ -119,7 +118,7 @@ void Trainer::share_elapsed_time() {
 }
 
 bool Trainer::someone_wants_to_stop() const {
-  auto wish = at::scalar_tensor(stop_requested() ? 1 : 0, at::kLong);
+  auto wish = at::scalar_tensor(in_.wants_to_stop() ? 1 : 0, at::kLong);
   in_.world->all_reduce_max(wish);
   return wish.item<int64_t>() != 0;
 }

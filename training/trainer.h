@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -29,6 +30,7 @@ struct TrainerInputs {
   CommunicatorPtr world;
   LaunchInfo launch;
   std::string command_line;  ///< for the run folder's record
+  std::function<bool()> wants_to_stop = [] { return false; };  ///< asked after each step; one rank that wants it stops all
 };
 
 class Trainer {

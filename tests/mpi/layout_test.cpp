@@ -12,7 +12,7 @@ class LayoutOverProcesses : public ::testing::TestWithParam<double> {};
 TEST_P(LayoutOverProcesses, EqualsOneRankOverThirtySteps) {
   LayoutCase job{.steps = 30};
   if (GetParam() > 0.0) job.model.moe->capacity_factor = GetParam();
-  const auto world = mpi_world();
+  const auto world = test_world();
   std::vector<TensorPiece> unused;
   auto alone = job;
   alone.expert = 1;

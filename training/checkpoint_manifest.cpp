@@ -79,7 +79,8 @@ StoredPiece parse_piece(const json& value) {
 }
 
 void check_finite_numbers(const json& state) {
-  for (const auto& [path, value] : state.flatten().items()) {
+  const json leaves = state.flatten();
+  for (const auto& [path, value] : leaves.items()) {
     if (value.is_number_float() && !std::isfinite(value.get<double>())) throw UserError("state" + path + " is not a finite number");
   }
 }

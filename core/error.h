@@ -19,4 +19,10 @@ class RunError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A failed run that every rank found alike, from numbers that all of them hold (a non-finite loss): one of them reports it.
+class AgreedError : public RunError {
+ public:
+  using RunError::RunError;
+};
+
 }  // namespace switchyard

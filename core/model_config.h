@@ -1,4 +1,4 @@
-// The shape of a model: everything that decides what its parameters are and what it computes. Plain values, checked by check().
+// The shape of a model: everything that decides what its parameters are and what it computes. Plain values, checked by find_faults().
 // Field names are the configuration's keys (section `model`), Megatron's words in snake case.
 #pragma once
 
@@ -27,8 +27,8 @@ struct CapacityGroup {
 /// Who is dropped first when an expert is full: assignments are queued by these keys, and the tail is dropped.
 enum class DropOrder { kChoicePosition, kChoiceScorePosition, kScorePosition };
 
-/// Over which tokens a balancing term is formed. `sequence`: each row of the batch alone, averaged. `global_batch`: exact over all ranks and
-/// all micro-batches of the step.
+/// Over which tokens a balancing term is formed. `sequence`: each row of the batch alone, averaged. `global_batch`: exact over all ranks
+/// and all micro-batches of the step.
 enum class AuxLossScope { kSequence, kGlobalBatch };
 
 /// `megatron`: E sum f_i P_i, f_i = c_i / (k N), summed over the MoE layers (1 a layer at perfect balance). `hugging_face`: layers pooled
@@ -38,8 +38,8 @@ enum class AuxLossForm { kMegatron, kHuggingFace };
 struct MoeConfig {
   int64_t num_experts = 8;
   int64_t top_k = 2;
-  std::string router = "softmax_top_k";  ///< a name in the table of core/routing/routing_rule.h
-  int64_t ffn_hidden_size = 0;           ///< width of one expert
+  std::string router = "softmax_top_k";       ///< a name in the table of core/routing/routing_rule.h
+  int64_t ffn_hidden_size = 0;                ///< width of one expert
   int64_t shared_expert_ffn_hidden_size = 0;  ///< width of the expert that every token visits; 0 = none
   bool shared_expert_gate = false;            ///< its output times sigmoid(w x), as Qwen2-MoE
   MoeLayers layers;
@@ -76,10 +76,12 @@ struct ModelConfig {
 };
 
 /// Every rule of a model's shape that does not need the rest of the configuration. Empty = good.
-/// `key` is the full key (`model.moe.top_k`), `problem` a sentence without the value: "is larger than model.moe.num_experts = 8; use at most 8".
+/// `key` is the full key (`model.moe.top_k`), `problem` a sentence without the value: "is larger than model.moe.num_experts = 8; use at
+/// most 8".
 struct ConfigFault {
   std::string key;
   std::string problem;
+  std::vector<std::string> other_keys = {};  ///< further keys that the rule reads
 };
 std::vector<ConfigFault> find_faults(const ModelConfig& config);
 
@@ -87,7 +89,7 @@ std::vector<ConfigFault> find_faults(const ModelConfig& config);
 struct ParameterCounts {
   int64_t total = 0;
   int64_t active = 0;
-  int64_t active_without_embedding = 0;  ///< without the input embedding table
+  int64_t active_without_embedding = 0;  ///< without the input embedding table, unless it is the output head too
 };
 ParameterCounts count_parameters(const ModelConfig& config);
 

@@ -49,10 +49,10 @@ struct ParameterGroup {
 
 class ParameterStore {
  public:
-  /// Moves the parameters' values into flat storage of dtype `run_dtype` and makes every parameter a view of it. Gradients of fp32 and fp64
-  /// runs are views of the flat buffer; in bf16 runs a hook adds each into the fp32 buffer and frees it.
+  /// Moves the parameters' values into flat storage of dtype `run_dtype` on `device` and makes every parameter a view of it. Gradients of fp32 and
+  /// fp64 runs are views of the flat buffer; in bf16 runs a hook adds each into the fp32 buffer and frees it.
   /// with_optimizer_state: false for evaluation and generation (no gradients, no moments).
-  ParameterStore(std::vector<NamedParameter> parameters, at::ScalarType run_dtype, bool with_optimizer_state);
+  ParameterStore(std::vector<NamedParameter> parameters, at::ScalarType run_dtype, at::Device device, bool with_optimizer_state);
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 
@@ -64,6 +64,7 @@ class ParameterStore {
   /// After the optimizer: the bf16 weights from their master copies. Nothing to do in fp32 and fp64.
   void refresh_weights();
   int64_t numel() const;
+  at::Device device() const { return groups_[0].weights.device(); }
 
  private:
   std::array<ParameterGroup, 2> groups_;

@@ -13,6 +13,7 @@
 namespace switchyard {
 
 /// An exchange under way. wait() returns when it is done and may be called once; a Work that is destroyed unfinished waits first.
+/// Sums finish inside wait(): every rank must wait for its exchanges in the same order.
 class Work {
  public:
   virtual ~Work() = default;
@@ -27,7 +28,8 @@ class Communicator {
   virtual int64_t rank() const = 0;
   virtual int64_t size() const = 0;
 
-  /// In place: the sum over ranks, element by element, the same bits on every rank and in every run. bf16 is summed in fp32.
+  /// In place: the sum over ranks in the order of ranks, so the same bits on every rank, in every run and under every communicator. bf16 is
+  /// summed in fp32.
   virtual std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) = 0;
   virtual void all_reduce_max(at::Tensor tensor) = 0;
   /// Row counts along dimension 0, one a peer; both sides agree on them. Rows are sent and received in the order of ranks.
@@ -48,20 +50,23 @@ using CommunicatorPtr = std::shared_ptr<Communicator>;
 /// A group of one: every exchange is a copy.
 CommunicatorPtr make_single_communicator();
 
-/// Runs `body` on `num_ranks` threads, each with its own communicator of that size, and rethrows the first exception after all have ended: a
-/// rank that throws makes the others' exchanges throw too, so that nothing hangs. Each thread computes with one intra-op thread.
+/// Runs `body` on `num_ranks` threads, each with its own communicator of that size, and rethrows the first exception after all have ended:
+/// a rank that throws makes the others' exchanges throw too, so that nothing hangs. Each thread computes with one intra-op thread.
 void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body);
 
 /// MPI_Init (once a process; MPI_Finalize at the end of the process's last handle) and the world's communicator.
 /// timeout_seconds: see Work::wait.
 CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds);
 
+/// Ends the job on every rank with this exit code where MPI is running (does not return then); returns where it is not.
+void abort_job(int exit_code);
+
 /// For --version: "Open MPI 4.1.4" and "2.28.9" or "not built in".
 std::string mpi_version();
 std::string nccl_version();
 
-/// What the launcher (mpirun, srun) says about this process before MPI starts; 0, 1, 0, 1 without one. For the checks of a configuration and
-/// for placing threads only: MPI is the truth afterwards.
+/// What the launcher (mpirun, srun) says about this process before MPI starts; 0, 1, 0, 1 without one. For the checks of a configuration
+/// and for placing threads only: MPI is the truth afterwards.
 struct LaunchInfo {
   int64_t rank = 0;
   int64_t world_size = 1;

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "parallel/communicator.h"
 #include "parallel/exchange_checks.h"
+#include "parallel/rank_order_sum.h"
 
 namespace switchyard {
 namespace {
@@ -61,13 +62,15 @@ class Board {
     team_->changed.notify_all();
   }
 
-  /// Waits for all posts of that number. Every rank collects once.
+  /// Waits for all posts of that number. Every rank collects once. What all have joined succeeds, whatever fails later.
   std::vector<Tensors> collect(int64_t number, const std::string& operation) {
     std::unique_lock lock(team_->mutex);
     auto& posts = posts_of(number);
     team_->changed.wait(lock, [&] { return !team_->failure.empty() || posts.complete() || missing_rank_has_ended(posts); });
-    throw_if_failed();
-    if (!posts.complete()) throw RunError(operation + ": a rank of the group has ended without it");
+    if (!posts.complete()) {
+      throw_if_failed();
+      throw RunError(operation + ": a rank of the group has ended without it");
+    }
     std::vector<Tensors> collected;
     for (const auto& post : posts.by_rank) collected.push_back(*post);
     if (++posts.num_collected == static_cast<int64_t>(members_.size())) posts_.erase(number);
@@ -144,12 +147,21 @@ class LocalWork : public Work {
   std::function<void()> take_;
 };
 
-/// In the order of ranks, so that all ranks form the same bits; bf16 in fp32.
-at::Tensor sum_in_rank_order(const std::vector<Tensors>& posts) {
-  const auto dtype = posts[0][0].scalar_type();
-  auto sum = posts[0][0].to(dtype == at::kBFloat16 ? at::kFloat : dtype, /*non_blocking=*/false, /*copy=*/true);
-  for (size_t rank = 1; rank < posts.size(); ++rank) sum.add_(posts[rank][0]);
-  return sum.to(dtype);
+/// Each rank's post of one tensor, one below the other.
+at::Tensor stack_posts(const std::vector<Tensors>& posts) {
+  Tensors tensors;
+  for (const auto& post : posts) tensors.push_back(post[0]);
+  return at::stack(tensors);
+}
+
+void take_rows(const std::vector<Tensors>& posts, int64_t rank, const at::Tensor& receive, const std::vector<int64_t>& receive_rows) {
+  auto places = receive.detach().split_with_sizes(receive_rows);
+  for (size_t sender = 0; sender < posts.size(); ++sender) {
+    const auto& rows = posts[sender][rank];
+    TORCH_CHECK(rows.size(0) == receive_rows[sender], "all_to_all: rank ", sender, " sends ", rows.size(0), " rows to rank ", rank,
+                ", which expects ", receive_rows[sender]);
+    places[sender].copy_(rows);
+  }
 }
 
 class LocalCommunicator : public Communicator {
@@ -162,7 +174,7 @@ class LocalCommunicator : public Communicator {
   std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override {
     check_contiguous("all_reduce_sum", tensor);
     return start("all_reduce_sum", {tensor.detach().clone()},
-                 [tensor](const std::vector<Tensors>& posts) { tensor.detach().copy_(sum_in_rank_order(posts)); });
+                 [tensor](const std::vector<Tensors>& posts) { tensor.detach().copy_(sum_in_rank_order(stack_posts(posts))); });
   }
 
   void all_reduce_max(at::Tensor tensor) override { tensor.detach().copy_(all_gather(tensor).amax(0)); }
@@ -170,15 +182,14 @@ class LocalCommunicator : public Communicator {
   std::unique_ptr<Work> all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_rows, at::Tensor receive,
                                    const std::vector<int64_t>& receive_rows) override {
     check_all_to_all(send, send_rows, receive, receive_rows, size());
-    return start("all_to_all", send.detach().clone().split_with_sizes(send_rows),
-                 [this, receive, receive_rows](const std::vector<Tensors>& posts) { take_rows(posts, receive, receive_rows); });
+    return start(
+        "all_to_all", send.detach().clone().split_with_sizes(send_rows),
+        [rank = rank_, receive, receive_rows](const std::vector<Tensors>& posts) { take_rows(posts, rank, receive, receive_rows); });
   }
 
   at::Tensor all_gather(const at::Tensor& tensor) override {
     check_contiguous("all_gather", tensor);
-    Tensors gathered;
-    for (auto& post : exchange("all_gather", {tensor.detach().clone()})) gathered.push_back(post[0]);
-    return at::stack(gathered);
+    return stack_posts(exchange("all_gather", {tensor.detach().clone()}));
   }
 
   void broadcast(at::Tensor tensor, int64_t root) override {
@@ -218,16 +229,6 @@ class LocalCommunicator : public Communicator {
     const auto number = next_number_++;
     board_->post(number, rank_, std::move(tensors));
     return board_->collect(number, operation);
-  }
-
-  void take_rows(const std::vector<Tensors>& posts, const at::Tensor& receive, const std::vector<int64_t>& receive_rows) const {
-    auto places = receive.detach().split_with_sizes(receive_rows);
-    for (int64_t sender = 0; sender < size(); ++sender) {
-      const auto& rows = posts[sender][rank_];
-      TORCH_CHECK(rows.size(0) == receive_rows[sender], "all_to_all: rank ", sender, " sends ", rows.size(0), " rows to rank ", rank_,
-                  ", which expects ", receive_rows[sender]);
-      places[sender].copy_(rows);
-    }
   }
 
   std::shared_ptr<Board> board_;

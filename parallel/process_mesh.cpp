@@ -17,11 +17,11 @@ std::string list_divisors(int64_t number) {
   return list;
 }
 
-/// "[first first+stride ...]", `count` ranks.
+/// " [first first+stride ...]", `count` ranks.
 std::string list_ranks(int64_t first, int64_t stride, int64_t count) {
   std::string list;
   for (int64_t i = 0; i < count; ++i) {
-    list += i == 0 ? '[' : ' ';
+    list += i == 0 ? " [" : " ";
     list += std::to_string(first + i * stride);
   }
   return list + "]";
@@ -51,11 +51,11 @@ const CommunicatorPtr& ProcessMesh::group(const std::string& axis) const {
 
 std::string ProcessMesh::describe() const {
   const int64_t num_ranks = world_->size(), expert = expert_->size(), expert_data = expert_data_->size();
-  std::string text = "data groups (1): " + list_ranks(0, 1, num_ranks);
+  std::string text = "data groups (1):" + list_ranks(0, 1, num_ranks);
   text += "\nexpert groups (" + std::to_string(expert_data) + "):";
-  for (int64_t group = 0; group < expert_data; ++group) text += " " + list_ranks(group * expert, 1, expert);
+  for (int64_t group = 0; group < expert_data; ++group) text += list_ranks(group * expert, 1, expert);
   text += "\nexpert_data groups (" + std::to_string(expert) + "):";
-  for (int64_t group = 0; group < expert; ++group) text += " " + list_ranks(group, expert, expert_data);
+  for (int64_t group = 0; group < expert; ++group) text += list_ranks(group, expert, expert_data);
   return text;
 }
 

@@ -79,8 +79,8 @@ StoredPiece parse_piece(const json& value) {
 }
 
 void check_finite_numbers(const json& state) {
-  const json leaves = state.flatten();
-  for (const auto& [path, value] : leaves.items()) {
+  const json flat = state.flatten();
+  for (const auto& [path, value] : flat.items()) {
     if (value.is_number_float() && !std::isfinite(value.get<double>())) throw UserError("state" + path + " is not a finite number");
   }
 }

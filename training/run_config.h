@@ -12,17 +12,17 @@
 namespace switchyard {
 
 struct ParallelConfig {
-  int64_t expert = 1;                ///< expert-parallel degree: ranks that share out the experts of a layer
-  int64_t timeout_seconds = 600;     ///< a collective that waits longer ends the job
+  int64_t expert = 1;             ///< expert-parallel degree: ranks that share out the experts of a layer
+  int64_t timeout_seconds = 600;  ///< a collective that waits longer ends the job
 };
 
 enum class DataFormat { kText, kTokens };
 
 struct DataSource {
-  std::string name;                       ///< the domain, as evaluation and metrics call it
-  std::vector<std::string> paths;         ///< key `path`: one file or a list
+  std::string name;                           ///< the domain, as evaluation and metrics call it
+  std::vector<std::string> paths;             ///< key `path`: one file or a list
   std::vector<std::string> validation_paths;  ///< key `validation_path`: held-out files
-  double validation_fraction = 0.0;       ///< or: the tail of `path` that is held out
+  double validation_fraction = 0.0;           ///< or: the tail of `path` that is held out
   double weight = 1.0;
 };
 
@@ -38,7 +38,7 @@ struct OptimizerConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double weight_decay = 0.1;  ///< not on norms and biases
+  double weight_decay = 0.1;    ///< not on norms and biases
   double clip_grad_norm = 1.0;  ///< 0 = no clipping
 };
 
@@ -47,8 +47,8 @@ enum class ScheduleKind { kConstant, kCosine, kLinear, kWsd };
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::kCosine;
   int64_t warmup_steps = 0;
-  double min_ratio = 0.1;         ///< the last learning rate over the peak
-  double decay_fraction = 0.2;    ///< wsd: the share of the steps that the final decay takes
+  double min_ratio = 0.1;       ///< the last learning rate over the peak
+  double decay_fraction = 0.2;  ///< wsd: the share of the steps that the final decay takes
 };
 
 enum class Precision { kAuto, kFp32, kBf16, kFp64 };
@@ -68,20 +68,23 @@ struct TrainingConfig {
 };
 
 struct EvaluationConfig {
-  int64_t every = 0;  ///< steps; 0 = only at the end
+  int64_t every = 0;          ///< steps; 0 = only at the end
   int64_t max_sequences = 0;  ///< of each domain; 0 = all
 };
+
+enum class SaveFailurePolicy { kContinue, kStop };
 
 struct CheckpointConfig {
   int64_t every = 0;  ///< steps; 0 = only at the end
   int64_t keep = 2;
   bool at_end = true;
+  SaveFailurePolicy on_failure = SaveFailurePolicy::kContinue;  ///< of a save between steps (a full disk); at the end it always fails the run
 };
 
 struct LoggingConfig {
-  int64_t every = 1;             ///< steps between console lines; metrics.jsonl has every step
+  int64_t every = 1;  ///< steps between console lines; metrics.jsonl has every step
   bool tensorboard = true;
-  double peak_gflops = 0.0;      ///< of one rank, for MFU; 0 = a GEMM measured at the start
+  double peak_gflops = 0.0;  ///< of one rank, for MFU; 0 = a GEMM measured at the start
 };
 
 struct RunConfig {
@@ -100,16 +103,18 @@ struct RunConfig {
   int64_t sequence_length() const { return data.sequence_length > 0 ? data.sequence_length : model.max_sequence_length; }
 };
 
-/// Reads `path`, applies `overrides` ("a.b=value", same checks), and checks everything, without touching data files or devices.
-/// `world_size`: ranks of the job where the launcher says so, else 1; used by the batch rule and the expert degree.
-/// Errors: UserError with every fault of the file, one a line, in the form `place: key = value problem; what to do`.
+/// Reads `path`, applies `overrides`, and checks everything, without touching data files or devices.
+/// An override "a.b=value" stands in place of what the file says of that key (or section, or list); `value` is YAML, the last of equal keys
+/// wins, and "a.b=null" goes back to the default.
+/// `world_size`: ranks of the job, for the batch rule and the expert degree; 0 = not known, these rules are left out.
+/// Errors: UserError with every fault of file and overrides, one a line, in the form `place: key = value problem; what to do`.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides, int64_t world_size);
 
 /// The whole configuration as YAML text that load_run_config reads back to the same values. What the run folder keeps.
 std::string to_yaml(const RunConfig& config);
 
-/// Differences between two configurations that change the job's answer: "training.seed: 1 -> 2", one a line. Keys that only decide how it is
-/// run or watched (parallel.*, training.steps, micro_batch_size, threads, evaluation.*, checkpoint.*, logging.*) are left out.
+/// Differences between two configurations that change the job's answer: "training.seed: 1 -> 2", one a line. Keys that only decide how it
+/// is run or watched (parallel.*, training.steps, micro_batch_size, threads, evaluation.*, checkpoint.*, logging.*) are left out.
 std::vector<std::string> job_differences(const RunConfig& before, const RunConfig& after);
 
 /// Hash of the keys that job_differences compares; the same on every rank and layout of one job.

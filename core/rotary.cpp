@@ -1,0 +1,26 @@
+#include "core/rotary.h"
+
+#include "core/dtypes.h"
+
+namespace switchyard {
+
+RotaryTable::RotaryTable(int64_t max_positions, int64_t head_dim, double theta) {
+  TORCH_CHECK(head_dim % 2 == 0, "RotaryTable: head_dim must be even, got ", head_dim);
+  const auto pair = at::arange(0, head_dim, 2, at::kDouble);
+  const auto frequency = at::pow(theta, -pair / static_cast<double>(head_dim));
+  const auto angle = at::outer(at::arange(max_positions, at::kDouble), frequency);
+  cos_Sd_ = at::cat({angle.cos(), angle.cos()}, 1);
+  sin_Sd_ = at::cat({-angle.sin(), angle.sin()}, 1);
+}
+
+at::Tensor RotaryTable::rotate(const at::Tensor& x_BHSd) const {
+  const int64_t positions = x_BHSd.size(2);
+  TORCH_CHECK(positions <= cos_Sd_.size(0), "RotaryTable: ", positions, " positions, the table holds ", cos_Sd_.size(0));
+  const auto wide = widen(x_BHSd);
+  const auto cos = cos_Sd_.narrow(0, 0, positions).to(wide.options());
+  const auto sin = sin_Sd_.narrow(0, 0, positions).to(wide.options());
+  const auto swapped = wide.roll(wide.size(3) / 2, -1);  // (a, b) -> (b, a)
+  return (wide * cos + swapped * sin).to(x_BHSd.scalar_type());
+}
+
+}  // namespace switchyard

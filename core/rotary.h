@@ -1,0 +1,22 @@
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864) in the half-split layout of Llama and Mixtral: pairs (i, i + d/2).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace switchyard {
+
+/// cos and sin of position * theta^(-2i/d) for every position of a sequence, one table a model.
+class RotaryTable {
+ public:
+  /// head_dim must be even.
+  RotaryTable(int64_t max_positions, int64_t head_dim, double theta);
+
+  /// x_BHSd: heads of queries or keys at positions 0 ... S-1 -> rotated, same shape and dtype; computed in max(fp32, run dtype).
+  at::Tensor rotate(const at::Tensor& x_BHSd) const;
+
+ private:
+  at::Tensor cos_Sd_;  ///< fp64 on the CPU; the second half repeats the first
+  at::Tensor sin_Sd_;  ///< the first half negated, as the formula (a cos - b sin, b cos + a sin) needs it
+};
+
+}  // namespace switchyard

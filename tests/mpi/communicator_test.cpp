@@ -1,0 +1,54 @@
+// The conformance checks over MPI processes, and what only they can show.
+#include <chrono>
+#include <thread>
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/mpi/world.h"
+#include "tests/parallel/communicator_conformance.h"
+
+namespace switchyard {
+namespace {
+
+class MpiRanks : public testing::TestWithParam<conformance::Check> {};
+
+TEST_P(MpiRanks, Conform) {
+  GetParam().run(*test_world());
+}
+
+TEST_P(MpiRanks, ConformInGroupsOfTwo) {
+  GetParam().run(*test_world()->split(test_world()->rank() / 2));
+}
+
+INSTANTIATE_TEST_SUITE_P(Communicator, MpiRanks, testing::ValuesIn(conformance::kChecks), [](const auto& info) { return info.param.name; });
+
+TEST(MpiCommunicator, MovesMegabytesWithoutLosingTheOrder) {
+  auto world = test_world();
+  const int64_t rows = 20000, n = world->size();
+  const std::vector<int64_t> rows_each(n, rows);
+  const auto sent = (at::arange(n * rows * 16) + world->rank() * 1000000000).view({n * rows, 16});
+  auto received = at::zeros_like(sent);
+  world->all_to_all(sent, rows_each, received, rows_each)->wait();
+  const auto mine = (at::arange(rows * 16) + world->rank() * rows * 16).view({rows, 16});
+  for (int64_t sender = 0; sender < n; ++sender)
+    conformance::expect_equal(received.narrow(0, sender * rows, rows), mine + sender * 1000000000);
+}
+
+TEST(MpiCommunicator, ASecondStartInTheSameProcessIsRefused) {
+  EXPECT_THROW(make_mpi_communicator(1), RunError);
+}
+
+TEST(MpiCommunicator, KnowsItsVersion) {
+  EXPECT_FALSE(mpi_version().empty());
+}
+
+TEST(MpiCommunicator, LauncherAndMpiAgree) {
+  const auto info = read_launch_info();
+  EXPECT_EQ(info.rank, test_world()->rank());
+  EXPECT_EQ(info.world_size, test_world()->size());
+}
+
+}  // namespace
+}  // namespace switchyard

@@ -1,0 +1,283 @@
+#include "training/run_config.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/training/config_file.h"
+
+namespace switchyard {
+namespace {
+
+// Every key, none at its default: what is read, written or compared wrongly shows.
+const char* const kEveryKey = R"(config_version: 1
+name: "all"
+model:
+  vocab_size: 300
+  num_layers: 6
+  hidden_size: 24
+  ffn_hidden_size: 40
+  num_attention_heads: 6
+  num_key_value_heads: 3
+  head_dim: 8
+  max_sequence_length: 64
+  rope_theta: 500000
+  norm_eps: 1e-06
+  init_std: 0.01
+  tie_embeddings: true
+  qkv_bias: true
+  moe:
+    num_experts: 12
+    top_k: 3
+    router: "softmax_top_k"
+    ffn_hidden_size: 10
+    shared_expert_ffn_hidden_size: 14
+    shared_expert_gate: true
+    layers: [1, 2, 5]
+    renormalize: false
+    aux_loss_coeff: 0.02
+    aux_loss_scope: sequence
+    aux_loss_form: megatron
+    z_loss_coeff: 0.003
+    input_jitter: 0.04
+    capacity_factor: 1.5
+    capacity_group: {sequences: 2}
+    min_capacity: 4
+    drop_order: [score, position]
+parallel:
+  expert: 4
+  timeout_seconds: 30
+data:
+  format: tokens
+  token_dtype: uint32
+  sequence_length: 32
+  sources:
+    - name: "first"
+      path: ["a.bin", "b.bin"]
+      validation_path: ["c.bin"]
+      validation_fraction: 0
+      weight: 2
+    - name: "with \"quotes\""
+      path: ["d.bin"]
+      validation_path: []
+      validation_fraction: 0.1
+      weight: 0.3
+optimizer:
+  learning_rate: 0.0003
+  beta1: 0.8
+  beta2: 0.99
+  eps: 1e-10
+  weight_decay: 0.05
+  clip_grad_norm: 0.5
+schedule:
+  kind: wsd
+  warmup_steps: 7
+  min_ratio: 0.2
+  decay_fraction: 0.4
+training:
+  steps: 90
+  max_minutes: 2.5
+  seed: 99
+  precision: fp64
+  device: cpu
+  global_batch_size: 32
+  micro_batch_size: 4
+  threads: 3
+  non_finite: skip
+evaluation:
+  every: 10
+  max_sequences: 11
+checkpoint:
+  every: 20
+  keep: 5
+  at_end: false
+logging:
+  every: 3
+  tensorboard: false
+  peak_gflops: 123.5
+)";
+
+RunConfig load(const std::string& text, const std::vector<std::string>& overrides = {}, int64_t world_size = 1) {
+  const ConfigFile file(text);
+  return load_run_config(file.path(), overrides, world_size);
+}
+
+TEST(RunConfig, WritesEveryKeyAsItWasRead) {
+  EXPECT_EQ(to_yaml(load(kEveryKey, {}, /*world_size=*/4)), kEveryKey);
+}
+
+TEST(RunConfig, PutsEachKeyIntoItsField) {
+  const RunConfig config = load(kEveryKey, {}, /*world_size=*/4);
+  EXPECT_EQ(config.name, "all");
+  EXPECT_EQ(config.model.num_key_value_heads, 3);
+  EXPECT_EQ(config.model.norm_eps, 1e-6);
+  ASSERT_TRUE(config.model.moe.has_value());
+  EXPECT_EQ(config.model.moe->layers.list, (std::vector<int64_t>{1, 2, 5}));
+  EXPECT_EQ(config.model.moe->aux_loss_scope, AuxLossScope::kSequence);
+  EXPECT_EQ(config.model.moe->capacity_factor, 1.5);
+  EXPECT_EQ(config.model.moe->capacity_group.sequences, 2);
+  EXPECT_EQ(config.model.moe->drop_order, DropOrder::kScorePosition);
+  ASSERT_EQ(config.data.sources.size(), 2u);
+  EXPECT_EQ(config.data.sources[0].paths, (std::vector<std::string>{"a.bin", "b.bin"}));
+  EXPECT_EQ(config.data.sources[1].name, "with \"quotes\"");
+  EXPECT_EQ(config.data.sources[1].validation_fraction, 0.1);
+  EXPECT_EQ(config.optimizer.beta2, 0.99);
+  EXPECT_EQ(config.schedule.kind, ScheduleKind::kWsd);
+  EXPECT_EQ(config.training.precision, Precision::kFp64);
+  EXPECT_EQ(config.training.non_finite, NonFinitePolicy::kSkip);
+  EXPECT_EQ(config.checkpoint.keep, 5);
+  EXPECT_FALSE(config.logging.tensorboard);
+}
+
+TEST(RunConfig, LeavesOutWhatHasNoMeaningAndStillReadsBack) {
+  const std::string text = to_yaml(load(kDenseConfig));
+  EXPECT_EQ(text.find("moe:"), std::string::npos);
+  EXPECT_EQ(text.find("token_dtype"), std::string::npos);
+  EXPECT_EQ(text.find("decay_fraction"), std::string::npos);
+  EXPECT_EQ(to_yaml(load(text)), text);
+  const std::string dropless = to_yaml(load(kMoeConfig, {"model.moe.capacity_factor=null"}));
+  EXPECT_EQ(dropless.find("capacity_group"), std::string::npos);
+  EXPECT_EQ(to_yaml(load(dropless)), dropless);
+}
+
+TEST(RunConfig, TakesItsNameFromTheFile) {
+  const ConfigFile file(kDenseConfig);
+  EXPECT_EQ(load_run_config(file.path(), {}, 1).name, std::filesystem::path(file.path()).stem());
+}
+
+TEST(RunConfig, DerivesHeadSizesSequenceLengthAndRenormalisation) {
+  const RunConfig config = load(kMoeConfig, {"model.hidden_size=96", "model.num_attention_heads=6", "model.max_sequence_length=48"});
+  EXPECT_EQ(config.model.head_dim, 16);
+  EXPECT_EQ(config.model.num_key_value_heads, 6);
+  EXPECT_EQ(config.data.sequence_length, 48);
+  EXPECT_TRUE(config.model.moe->renormalize);
+  EXPECT_FALSE(load(kMoeConfig, {"model.moe.top_k=1"}).model.moe->renormalize);
+}
+
+TEST(RunConfig, KeepsAHeadSizeThatIsGiven) {
+  const RunConfig config = load(kMoeConfig, {"model.head_dim=10", "model.num_key_value_heads=2"});
+  EXPECT_EQ(config.model.head_dim, 10);
+  EXPECT_EQ(config.model.num_key_value_heads, 2);
+}
+
+TEST(RunConfig, ReadsAllFormsOfTheMoeLayers) {
+  const auto layers = [](const std::string& assignment) { return load(kMoeConfig, {assignment}).model.moe->layers; };
+  EXPECT_EQ(layers("model.moe.layers=all").count, 1);
+  EXPECT_EQ(layers("model.moe.layers={every: 2}").count, 2);
+  EXPECT_EQ(layers("model.moe.every=2").count, 2);
+  EXPECT_EQ(layers("model.moe.first_dense=1").kind, MoeLayers::Kind::kFirstDense);
+  EXPECT_EQ(layers("model.moe.layers={first_dense: 1}").kind, MoeLayers::Kind::kFirstDense);
+  EXPECT_EQ(layers("model.moe.layers=[0, 3]").list, (std::vector<int64_t>{0, 3}));
+}
+
+TEST(RunConfig, ReadsAllFormsOfCapacity) {
+  const auto moe = [](const std::string& assignment) { return *load(kMoeConfig, {assignment}).model.moe; };
+  EXPECT_EQ(moe("model.moe.capacity_group=micro_batch").capacity_group.sequences, 0);
+  EXPECT_EQ(moe("model.moe.capacity_group={sequences: 4}").capacity_group.sequences, 4);
+  EXPECT_EQ(moe("model.moe.drop_order=[choice, position]").drop_order, DropOrder::kChoicePosition);
+  EXPECT_EQ(moe("model.moe.drop_order=[choice, score, position]").drop_order, DropOrder::kChoiceScorePosition);
+  EXPECT_FALSE(moe("model.moe.capacity_factor=null").capacity_factor.has_value());
+}
+
+TEST(RunConfig, AcceptsExactExponents) {
+  EXPECT_EQ(load(kDenseConfig, {"training.steps=1e3"}).training.steps, 1000);
+  EXPECT_EQ(load(kDenseConfig, {"training.steps=1.5E3"}).training.steps, 1500);
+  EXPECT_EQ(load(kDenseConfig, {"training.steps=2500e-2"}).training.steps, 25);
+  EXPECT_EQ(load(kDenseConfig, {"optimizer.learning_rate=3"}).optimizer.learning_rate, 3.0);
+  EXPECT_EQ(load(kDenseConfig, {"optimizer.eps=.5e-7"}).optimizer.eps, 0.5e-7);
+}
+
+TEST(Overrides, TheLastOfEqualKeysWins) {
+  EXPECT_EQ(load(kDenseConfig, {"training.steps=5", "training.steps=6"}).training.steps, 6);
+}
+
+TEST(Overrides, MakeSectionsThatTheFileLacks) {
+  EXPECT_EQ(load(kDenseConfig, {"model.moe.ffn_hidden_size=12", "model.moe.num_experts=4"}).model.moe->num_experts, 4);
+}
+
+TEST(Overrides, NullGoesBackToTheDefault) {
+  EXPECT_EQ(load(kDenseConfig, {"training.seed=null"}).training.seed, TrainingConfig{}.seed);
+  EXPECT_FALSE(load(kMoeConfig, {"model.moe=null"}).model.moe.has_value());
+}
+
+TEST(Overrides, ReplaceTheListOfSources) {
+  const RunConfig config = load(kDenseConfig, {"data.sources=[{name: x, path: [x.txt, y.txt], weight: 0.5}]"});
+  ASSERT_EQ(config.data.sources.size(), 1u);
+  EXPECT_EQ(config.data.sources[0].paths.size(), 2u);
+  EXPECT_EQ(config.data.sources[0].weight, 0.5);
+}
+
+TEST(WorldSize, ZeroLeavesOutTheRulesAboutRanks) {
+  EXPECT_EQ(load(kMoeConfig, {"parallel.expert=4"}, /*world_size=*/0).parallel.expert, 4);
+  EXPECT_THROW(load(kMoeConfig, {"parallel.expert=4"}, /*world_size=*/1), UserError);
+}
+
+TEST(Jobs, DifferOnlyByWhatChangesTheAnswer) {
+  const RunConfig config = load(kMoeConfig, {}, 2);
+  const RunConfig other_run = load(kMoeConfig,
+                                   {"parallel.expert=2", "training.steps=99", "training.micro_batch_size=8", "training.threads=2",
+                                    "evaluation.max_sequences=3", "checkpoint.keep=7", "logging.every=9", "name=x"},
+                                   2);
+  EXPECT_TRUE(job_differences(config, other_run).empty());
+  EXPECT_EQ(job_hash(config), job_hash(other_run));
+}
+
+TEST(Jobs, NameTheKeyWithOldAndNewValue) {
+  const RunConfig before = load(kMoeConfig);
+  const RunConfig after = load(
+      kMoeConfig, {"training.seed=2", "model.moe.layers={every: 2}", "schedule.kind=constant", "data.sources=[{name: a, path: b.txt}]"});
+  const std::vector<std::string> expected = {"model.moe.layers: all -> {every: 2}", "schedule.kind: cosine -> constant",
+                                             "schedule.min_ratio: 0.1 -> (absent)", "training.seed: 1234 -> 2",
+                                             "data.sources[0].path: [\"a.txt\"] -> [\"b.txt\"]"};
+  EXPECT_EQ(job_differences(before, after), expected);
+  EXPECT_NE(job_hash(before), job_hash(after));
+  EXPECT_EQ(job_differences(after, before).back(), "schedule.min_ratio: (absent) -> 0.1");
+}
+
+TEST(Jobs, DifferByTheSecondSource) {
+  const std::string one = "data.sources=[{name: a, path: a.txt}]";
+  const std::string two = "data.sources=[{name: a, path: a.txt}, {name: b, path: b.txt}]";
+  EXPECT_EQ(job_differences(load(kMoeConfig, {one}), load(kMoeConfig, {two})).front(), "data.sources[1].name: (absent) -> \"b\"");
+}
+
+TEST(Reference, IsTheDocument) {
+  std::ifstream file(SWITCHYARD_SOURCE_DIR "/docs/configuration.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_TRUE(text.str() == configuration_reference()) << "docs/configuration.md is not up to date; write it anew:\n"
+                                                       << "  build/release/switchyard check --keys > docs/configuration.md";
+}
+
+struct ShippedConfig {
+  std::string path;
+  int64_t world_size;
+  double billions_total;
+  double billions_active;
+};
+
+void PrintTo(const ShippedConfig& config, std::ostream* out) {
+  *out << config.path;
+}
+
+class ShippedConfigs : public testing::TestWithParam<ShippedConfig> {};
+
+TEST_P(ShippedConfigs, LoadAndHaveTheirStatedSize) {
+  const RunConfig config = load_run_config(SWITCHYARD_SOURCE_DIR "/configs/" + GetParam().path, {}, GetParam().world_size);
+  const ParameterCounts counts = count_parameters(config.model);
+  EXPECT_NEAR(static_cast<double>(counts.total) / 1e9, GetParam().billions_total, 0.005);
+  EXPECT_NEAR(static_cast<double>(counts.active) / 1e9, GetParam().billions_active, 0.005);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ShippedConfigs,
+                         testing::Values(ShippedConfig{"quickstart.yaml", 2, 0.0035, 0.0012},
+                                         ShippedConfig{"quickstart.yaml", 4, 0.0035, 0.0012},
+                                         ShippedConfig{"small/mixtral.yaml", 1, 0.0034, 0.001},
+                                         ShippedConfig{"small/dense.yaml", 1, 0.001, 0.001},
+                                         ShippedConfig{"published/mixtral_8x7b.yaml", 8, 46.70, 12.88},
+                                         ShippedConfig{"published/softmax_671b.yaml", 64, 671.25, 37.78}));
+
+}  // namespace
+}  // namespace switchyard

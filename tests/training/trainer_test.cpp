@@ -1,0 +1,192 @@
+// Whole runs on made-up text: resume, other layouts, other jobs, stop.
+#include "training/trainer.h"
+
+#include <csignal>
+#include <fstream>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "tests/temporary_folder.h"
+#include "tests/tiny_models.h"
+#include "training/saved_run.h"
+#include "training/stop_request.h"
+
+namespace switchyard {
+namespace {
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  TrainerTest() {
+    std::ofstream text(folder_.path() / "text.txt");
+    for (int i = 0; i < 400; ++i) text << "line " << i * i % 97 << " of the text\n";
+    config_.name = "test";
+    config_.model = tiny_config();
+    config_.model.vocab_size = 257;
+    config_.model.moe->capacity_factor = 1.25;
+    config_.data.sources = {{.name = "text", .paths = {(folder_.path() / "text.txt").string()}, .validation_paths = {}, .validation_fraction = 0.1}};
+    config_.training.steps = 6;
+    config_.training.global_batch_size = 4;
+    config_.training.micro_batch_size = 1;
+    config_.training.precision = Precision::kFp32;
+    config_.checkpoint.every = 2;
+    config_.logging.tensorboard = false;
+    config_.logging.peak_gflops = 1.0;
+  }
+
+  TrainOutcome train(const std::string& run, const CommunicatorPtr& world = make_single_communicator()) {
+    Trainer trainer({.config = config_,
+                     .folder = RunFolder(folder_.path() / run),
+                     .data = std::make_shared<TrainingData>(config_),
+                     .held_out = std::make_shared<EvaluationData>(config_),
+                     .world = world,
+                     .launch = {},
+                     .command_line = "test"});
+    return trainer.run();
+  }
+
+  std::vector<nlohmann::json> records(const std::string& run) const {
+    std::vector<nlohmann::json> all;
+    std::ifstream file(folder_.path() / run / "metrics.jsonl");
+    for (std::string line; std::getline(file, line);) all.push_back(nlohmann::json::parse(line));
+    return all;
+  }
+
+  /// What a run computed, without what a clock measured.
+  std::vector<nlohmann::json> results(const std::string& run) const {
+    auto all = records(run);
+    for (auto& record : all) {
+      record.erase("tokens_per_second");
+      record.erase("mfu");
+    }
+    return all;
+  }
+
+  TemporaryFolder folder_;
+  RunConfig config_;
+};
+
+TEST_F(TrainerTest, WritesTheNamedFieldsOfEveryStep) {
+  EXPECT_EQ(train("run"), TrainOutcome::kFinished);
+  const auto all = records("run");
+  ASSERT_EQ(all.size(), 7u);  // six steps and the evaluation at the end
+  for (const auto* field : {"step", "loss", "cross_entropy", "aux_loss", "z_loss", "grad_norm", "learning_rate", "tokens_per_second", "mfu",
+                            "dropped_share", "load_imbalance", "expert_counts", "dropped_counts", "moe_layers"}) {
+    EXPECT_TRUE(all[0].contains(field)) << field;
+  }
+  EXPECT_EQ(all[0].at("expert_counts").size(), 2u);
+  int64_t assigned = 0;
+  for (const auto& count : all[0].at("expert_counts")[0]) assigned += count.get<int64_t>();
+  EXPECT_EQ(assigned, 4 * 8 * 2);  // sequences x tokens x choices
+  EXPECT_FALSE(all[6].contains("loss"));
+  EXPECT_GT(all[6].at("evaluation").at("text").at("bits_per_byte").get<double>(), 0.0);
+}
+
+TEST_F(TrainerTest, ResumedRunEqualsTheUninterruptedOneToTheBit) {
+  config_.schedule.kind = ScheduleKind::kConstant;  // other kinds follow training.steps
+  train("reference");
+  config_.training.steps = 3;
+  train("parts");
+  config_.training.steps = 6;
+  train("parts");
+  const auto parts = results("parts"), reference = results("reference");
+  // The first part ended with an evaluation after step 3, which the uninterrupted run does not have.
+  std::vector<nlohmann::json> steps;
+  for (const auto& record : parts) {
+    if (record.contains("loss") || record.at("step") == 6) steps.push_back(record);
+  }
+  EXPECT_EQ(steps, reference);
+}
+
+TEST_F(TrainerTest, AfterACrashMetricsAreCutBackToTheCheckpoint) {
+  train("whole");
+  train("crashed");
+  // As a killed process leaves it: the newest checkpoint is of step 4, metrics go on to step 6 and end in a torn line.
+  std::filesystem::remove_all(folder_.path() / "crashed" / "checkpoints" / "step-6");
+  std::ofstream(folder_.path() / "crashed" / "metrics.jsonl", std::ios::app) << R"({"step": 7, "lo)";
+  EXPECT_EQ(train("crashed"), TrainOutcome::kFinished);
+  EXPECT_EQ(results("crashed"), results("whole"));
+}
+
+TEST_F(TrainerTest, AFinishedRunIsNotTrainedAgain) {
+  train("run");
+  EXPECT_EQ(train("run"), TrainOutcome::kAlreadyFinished);
+  EXPECT_EQ(records("run").size(), 7u);
+}
+
+TEST_F(TrainerTest, ACheckpointOfOneLayoutGoesOnInAnother) {
+  config_.training.precision = Precision::kFp64;
+  train("one");
+  run_ranks_as_threads(2, [&](const CommunicatorPtr& world) {
+    auto config = config_;
+    config.parallel.expert = 2;
+    Trainer trainer({.config = config,
+                     .folder = RunFolder(folder_.path() / "two"),
+                     .data = std::make_shared<TrainingData>(config),
+                     .held_out = std::make_shared<EvaluationData>(config),
+                     .world = world,
+                     .launch = {},
+                     .command_line = "test"});
+    trainer.run();
+  });
+  std::filesystem::remove_all(folder_.path() / "two" / "checkpoints" / "step-6");
+  train("two");  // steps 5 and 6 on one rank, from what two ranks wrote
+  const auto one = records("one"), two = records("two");
+  ASSERT_EQ(one.size(), two.size());
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_NEAR(one[i].at("loss").get<double>(), two[i].at("loss").get<double>(), 1e-10 * one[i].at("loss").get<double>()) << i;
+    EXPECT_NEAR(one[i].at("grad_norm").get<double>(), two[i].at("grad_norm").get<double>(), 1e-9 * one[i].at("grad_norm").get<double>()) << i;
+  }
+}
+
+TEST_F(TrainerTest, RefusesAFolderOfAnotherJobAndSaysWhatDiffers) {
+  train("run");
+  config_.training.seed = 99;
+  config_.training.steps = 8;
+  try {
+    RunFolder(folder_.path() / "run").check_same_job(config_);
+    FAIL() << "accepted";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("training.seed"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(train("run"), UserError);
+}
+
+TEST_F(TrainerTest, RefusesDataThatChangedSinceTheCheckpoint) {
+  train("run");
+  std::ofstream(folder_.path() / "text.txt", std::ios::app) << "one more line\n";
+  config_.training.steps = 8;
+  EXPECT_THROW(train("run"), UserError);
+}
+
+TEST_F(TrainerTest, StopsBeforeTheUpdateWhenTheLossIsNotFinite) {
+  config_.optimizer.learning_rate = 1e30;
+  try {
+    train("run");
+    FAIL() << "went on";
+  } catch (const AgreedError& error) {
+    EXPECT_NE(std::string(error.what()).find("nothing was updated"), std::string::npos) << error.what();
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.path() / "run" / "checkpoints")) {
+    if (entry.is_directory()) EXPECT_NO_THROW(CheckpointReader(entry.path()).verify());
+  }
+}
+
+TEST_F(TrainerTest, ASignalSavesAndStopsAndTheSameCommandGoesOn) {
+  train("whole");
+  config_.checkpoint.every = 0;
+  EXPECT_EXIT(
+      {
+        watch_stop_signals();
+        std::raise(SIGUSR1);
+        std::exit(train("stopped") == TrainOutcome::kStoppedBySignal ? 3 : 0);
+      },
+      ::testing::ExitedWithCode(3), "");
+  EXPECT_TRUE(std::filesystem::exists(folder_.path() / "stopped" / "checkpoints" / "step-1" / "manifest.json"));
+  EXPECT_EQ(train("stopped"), TrainOutcome::kFinished);
+  EXPECT_EQ(results("stopped"), results("whole"));
+}
+
+}  // namespace
+}  // namespace switchyard

@@ -1,0 +1,47 @@
+#include "training/generation.h"
+
+#include <algorithm>
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "core/dtypes.h"
+
+namespace switchyard {
+namespace {
+
+/// Logits of the token behind `tokens`, on the CPU.
+at::Tensor next_logits(ModelInstance& model, const std::vector<int64_t>& tokens) {
+  const auto length = std::min<int64_t>(static_cast<int64_t>(tokens.size()), model.transformer->config().max_sequence_length);
+  const auto device = model.store->device();
+  TokenContext context;
+  context.token_ids_BS = at::tensor(at::ArrayRef<int64_t>(tokens).slice(tokens.size() - static_cast<size_t>(length)), at::kLong).unsqueeze(0).to(device);
+  context.global_sample_B = at::zeros({1}, at::dtype(at::kLong).device(device));
+  const auto hidden_BSD = model.transformer->forward(context).hidden_BSD;
+  return widen(model.transformer->logits(hidden_BSD.select(1, length - 1))).squeeze(0).cpu();
+}
+
+int64_t sample(at::Tensor logits_V, const SamplingOptions& options, at::Generator& generator) {
+  if (options.temperature == 0.0) return logits_V.argmax().item<int64_t>();
+  if (options.top_k > 0 && options.top_k < logits_V.size(0)) {
+    const auto least = std::get<0>(logits_V.topk(options.top_k)).min();
+    logits_V = logits_V.masked_fill(logits_V < least, -std::numeric_limits<double>::infinity());
+  }
+  return (logits_V / options.temperature).softmax(0).multinomial(1, /*replacement=*/false, generator).item<int64_t>();
+}
+
+}  // namespace
+
+std::vector<int64_t> generate(ModelInstance& model, std::vector<int64_t> prompt, const SamplingOptions& options) {
+  TORCH_CHECK(!prompt.empty(), "generate: the prompt needs at least one token");
+  at::NoGradGuard no_grad;
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(options.seed);
+  const size_t prompt_length = prompt.size();
+  auto tokens = std::move(prompt);
+  for (int64_t n = 0; n < options.max_tokens; ++n) {
+    tokens.push_back(sample(next_logits(model, tokens), options, generator));
+    if (tokens.back() == options.stop_token) break;
+  }
+  return {tokens.begin() + static_cast<int64_t>(prompt_length), tokens.end()};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,156 @@
+#include "training/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "parallel/gradient_sync.h"
+#include "training/evaluation.h"
+#include "training/numerics.h"
+#include "training/optimizer.h"
+#include "training/schedule.h"
+#include "training/stop_request.h"
+
+namespace switchyard {
+
+bool Trainer::is_done() const {
+  const auto& training = in_.config.training;
+  return step_ >= training.steps || (training.max_minutes > 0.0 && minutes_ >= training.max_minutes);
+}
+
+TrainOutcome Trainer::run() {
+  if (is_done()) {
+    log_.info(fmt::format("already finished: {} steps are done; set training.steps to more to go on", step_));
+    return TrainOutcome::kAlreadyFinished;
+  }
+  started_ = std::chrono::steady_clock::now();
+  minutes_before_ = minutes_;
+  while (!is_done()) {
+    const auto report = train_step();
+    write(report);
+    share_elapsed_time();
+    const bool stop = someone_wants_to_stop(), last = is_done();
+    const auto due = [&](int64_t every) { return every > 0 && step_ % every == 0; };
+    if (last || due(in_.config.evaluation.every)) evaluate_now();
+    if (stop || due(in_.config.checkpoint.every) || (last && in_.config.checkpoint.at_end)) save_now(/*may_fail=*/!stop && !last);
+    if (stop && !last) {
+      log_.info(fmt::format("stopped by signal after step {}; the same command goes on from there", step_));
+      return TrainOutcome::kStoppedBySignal;
+    }
+  }
+  log_.info(fmt::format("finished: {} steps, {:.1f} minutes; everything lies in {}", step_, minutes_, in_.folder.path().string()));
+  return TrainOutcome::kFinished;
+}
+
+StepReport Trainer::train_step() {
+  ++step_;
+  speed_->start_step();
+  StepReport report;
+  report.step = step_;
+  report.result = training_step_->run(micro_batches(), step_);
+  report.grad_norm = gradient_norm(*model_.store, mesh_);
+  report.learning_rate =
+      learning_rate(in_.config.schedule, in_.config.optimizer.learning_rate, step_, in_.config.training.steps, progress());
+  // Both numbers are sums over all ranks, so that all ranks decide alike.
+  report.skipped = !std::isfinite(report.result.loss) || !std::isfinite(report.grad_norm);
+  if (report.skipped) refuse_non_finite(report);
+  update(report);
+  speed_->end_step(report.result.sums.num_targets);
+  report.tokens_per_second = speed_->tokens_per_second();
+  report.mfu = speed_->mfu();
+  return report;
+}
+
+std::vector<Batch> Trainer::micro_batches() const {
+  const auto& training = in_.config.training;
+  const int64_t W = in_.world->size(), micro = training.micro_batch_size;
+  std::vector<Batch> batches;
+  for (int64_t m = 0; m < training.global_batch_size / (micro * W); ++m) {
+    batches.push_back(to_device(in_.data->batch(step_, (m * W + in_.world->rank()) * micro, micro), model_.store->device()));
+  }
+  return batches;
+}
+
+void Trainer::update(const StepReport& report) {
+  if (report.skipped) {
+    ++skipped_steps_;
+    return;
+  }
+  const double limit = in_.config.optimizer.clip_grad_norm;
+  const double scale = limit > 0.0 && report.grad_norm > limit ? limit / report.grad_norm : 1.0;
+  adamw_step(*model_.store, in_.config.optimizer, report.learning_rate, step_ - skipped_steps_, scale);
+}
+
+void Trainer::refuse_non_finite(const StepReport& report) const {
+  auto message = fmt::format("step {}: loss = {}, gradient norm = {}", step_, report.result.loss, report.grad_norm);
+  for (size_t l = 0; l < report.result.sums.layers.size(); ++l) {
+    const auto tokens = report.result.sums.layers[l].non_finite().item<double>();
+    if (tokens > 0) message += fmt::format("; layer {}: {:.0f} tokens with non-finite router logits", moe_layers_[l], tokens);
+  }
+  if (in_.config.training.non_finite == NonFinitePolicy::kSkip) return;
+  throw AgreedError(message + "; nothing was updated, the last checkpoint stands; lower optimizer.learning_rate, or set training.non_finite: skip");
+}
+
+void Trainer::write(const StepReport& report) {
+  if (!leads()) return;
+  sinks_->write(to_json(report, moe_layers_));
+  const auto& config = in_.config;
+  if (step_ % std::max<int64_t>(config.logging.every, 1) != 0 && step_ != config.training.steps && !report.skipped) return;
+  double seconds_left = speed_->seconds_left(config.training.steps - step_);
+  if (config.training.max_minutes > 0.0) seconds_left = std::min(seconds_left, 60.0 * (config.training.max_minutes - minutes_));
+  log_.info(console_line(report, config.training.steps, seconds_left));
+}
+
+double Trainer::progress() const {
+  const auto& training = in_.config.training;
+  const double by_steps = static_cast<double>(step_) / static_cast<double>(training.steps);
+  return training.max_minutes > 0.0 ? std::max(by_steps, minutes_ / training.max_minutes) : by_steps;
+}
+
+void Trainer::share_elapsed_time() {
+  const auto since = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+  auto minutes = at::scalar_tensor(minutes_before_ + since / 60.0, at::kDouble);
+  if (in_.config.training.max_minutes > 0.0) in_.world->broadcast(minutes, /*root=*/0);
+  minutes_ = minutes.item<double>();
+}
+
+bool Trainer::someone_wants_to_stop() const {
+  auto wish = at::scalar_tensor(stop_requested() ? 1 : 0, at::kLong);
+  in_.world->all_reduce_max(wish);
+  return wish.item<int64_t>() != 0;
+}
+
+void Trainer::evaluate_now() {
+  if (evaluated_step_ == step_ || in_.held_out->num_domains() == 0) return;
+  evaluated_step_ = step_;
+  const auto domains = evaluate(model_, *in_.held_out, mesh_, in_.config.training.micro_batch_size, in_.config.evaluation.max_sequences);
+  if (!leads()) return;
+  sinks_->write(to_json(domains, step_, moe_layers_));
+  log_.info(fmt::format("evaluation after step {}\n{}", step_, to_table(domains)));
+}
+
+void Trainer::save_now(bool may_fail) {
+  if (saved_step_ == step_) return;
+  const nlohmann::json state = {{"step", step_},
+                                {"skipped_steps", skipped_steps_},
+                                {"minutes", minutes_},
+                                {"precision", to_string(precision_)},
+                                {"job_hash", hex64(job_hash(in_.config))},
+                                {"data_fingerprint", hex64(in_.data->fingerprint())},
+                                {"config", to_yaml(in_.config)}};
+  try {
+    save_checkpoint(in_.folder.checkpoints(), step_, checkpoint_pieces(*model_.store, mesh_), state, in_.config.checkpoint.keep, *in_.world);
+  } catch (const RunError& error) {
+    if (!may_fail || in_.config.checkpoint.on_failure == SaveFailurePolicy::kStop) throw AgreedError(error.what());
+    log_.warn(std::string(error.what()) + "; training goes on, earlier checkpoints stand");
+    return;
+  }
+  saved_step_ = step_;
+  log_.info(fmt::format("saved {}", (in_.folder.checkpoints() / fmt::format("step-{}", step_)).string()));
+}
+
+}  // namespace switchyard

@@ -28,7 +28,7 @@ std::map<std::string, SafetensorsEntry> write_safetensors(const std::filesystem:
   return std::move(header.second.entries);
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path) {
   try {
     SafetensorsHeader header = parse_safetensors_header(file_.view());
     entries_ = std::move(header.entries);
@@ -40,7 +40,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
 
 at::Tensor SafetensorsFile::read(const std::string& name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) throw UserError(path_.string() + ": has no tensor \"" + name + "\"");
+  if (found == entries_.end()) throw UserError(file_.path().string() + ": has no tensor \"" + name + "\"");
   const SafetensorsEntry& entry = found->second;
   at::Tensor tensor = at::empty(entry.shape, entry.dtype);
   if (entry.length > 0) std::memcpy(tensor.mutable_data_ptr(), bytes(entry), static_cast<size_t>(entry.length));

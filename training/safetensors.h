@@ -42,7 +42,6 @@ class SafetensorsFile {
   const char* bytes(const SafetensorsEntry& entry) const;
 
  private:
-  std::filesystem::path path_;
   MappedFile file_;
   std::map<std::string, SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;

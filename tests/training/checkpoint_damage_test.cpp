@@ -2,9 +2,9 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "tests/temporary_folder.h"
 #include "tests/training/file_content.h"
 #include "tests/training/small_checkpoint.h"
-#include "tests/training/temporary_folder.h"
 #include "training/checkpoint.h"
 
 namespace switchyard {
@@ -27,16 +27,16 @@ void rewrite_manifest(const fs::path& checkpoint, const std::function<void(json&
 TEST(DamagedCheckpoint, NamesFilePieceAndOffsetOfAFlippedByte) {
   const TemporaryFolder folder;
   save_on_two_ranks(folder.path(), 1);
-  const fs::path damaged = folder / "step-1" / "rank-00001.safetensors";
+  const fs::path damaged = folder.path() / "step-1" / "rank-00001.safetensors";
   const size_t size_bytes = read_content(damaged).size();
   flip_byte(damaged, size_bytes - 1);
-  const std::string message = open_error(folder / "step-1");
+  const std::string message = open_error(folder.path() / "step-1");
   EXPECT_NE(message.find(damaged.string()), std::string::npos) << message;
   EXPECT_NE(message.find("matrix[7:12]"), std::string::npos) << message;
   EXPECT_NE(message.find("bytes " + std::to_string(size_bytes - 40) + " to " + std::to_string(size_bytes)), std::string::npos) << message;
   // A reader of the undamaged piece alone goes on.
   at::Tensor range = at::zeros({7}, at::kDouble);
-  CheckpointReader(folder / "step-1").read("matrix", {4, 3}, 0, range);
+  CheckpointReader(folder.path() / "step-1").read("matrix", {4, 3}, 0, range);
   EXPECT_TRUE(at::equal(range, numbered(0, 7)));
 }
 
@@ -44,13 +44,13 @@ TEST(DamagedCheckpoint, FindsEveryFlippedByteOrReadsTheSameNumbers) {
   const TemporaryFolder folder;
   save_on_two_ranks(folder.path(), 1);
   for (const std::string name : {"manifest.json", "rank-00000.safetensors", "rank-00001.safetensors"}) {
-    const fs::path path = folder / "step-1" / name;
+    const fs::path path = folder.path() / "step-1" / name;
     const std::string whole = read_content(path);
     for (size_t offset = 0; offset < whole.size(); ++offset) {
       flip_byte(path, offset);
-      if (open_error(folder / "step-1") == "no error") {
+      if (open_error(folder.path() / "step-1") == "no error") {
         at::Tensor matrix = at::zeros({4, 3}, at::kDouble);
-        CheckpointReader(folder / "step-1").read("matrix", {4, 3}, 0, matrix);
+        CheckpointReader(folder.path() / "step-1").read("matrix", {4, 3}, 0, matrix);
         EXPECT_TRUE(at::equal(matrix.flatten(), numbered(0, 12))) << name << " byte " << offset;
         // Only the header of a safetensors file has bytes without meaning: its padding and __metadata__.
         EXPECT_NE(name, "manifest.json") << "byte " << offset;
@@ -64,25 +64,25 @@ TEST(DamagedCheckpoint, FindsEveryTruncation) {
   const TemporaryFolder folder;
   save_on_two_ranks(folder.path(), 1);
   for (const std::string name : {"manifest.json", "rank-00001.safetensors"}) {
-    const fs::path path = folder / "step-1" / name;
+    const fs::path path = folder.path() / "step-1" / name;
     const std::string whole = read_content(path);
     for (size_t length = 0; length < whole.size(); ++length) {
       write_content(path, whole.substr(0, length));
-      EXPECT_NE(open_error(folder / "step-1").find(path.string()), std::string::npos) << length << " bytes";
+      EXPECT_NE(open_error(folder.path() / "step-1").find(path.string()), std::string::npos) << length << " bytes";
     }
     write_content(path, whole);
   }
-  EXPECT_EQ(open_error(folder / "step-1"), "no error");
+  EXPECT_EQ(open_error(folder.path() / "step-1"), "no error");
 }
 
 TEST(DamagedCheckpoint, NamesAMissingFileAndAMissingManifest) {
   const TemporaryFolder folder;
   save_on_two_ranks(folder.path(), 1);
-  fs::remove(folder / "step-1" / "rank-00001.safetensors");
-  EXPECT_NE(open_error(folder / "step-1").find("rank-00001.safetensors: cannot be read: No such file"), std::string::npos);
-  fs::remove(folder / "step-1" / "manifest.json");
-  EXPECT_NE(open_error(folder / "step-1").find("manifest.json: cannot be read: No such file"), std::string::npos);
-  EXPECT_NE(open_error(folder / "step-2").find("no such checkpoint folder"), std::string::npos);
+  fs::remove(folder.path() / "step-1" / "rank-00001.safetensors");
+  EXPECT_NE(open_error(folder.path() / "step-1").find("rank-00001.safetensors: cannot be read: No such file"), std::string::npos);
+  fs::remove(folder.path() / "step-1" / "manifest.json");
+  EXPECT_NE(open_error(folder.path() / "step-1").find("manifest.json: cannot be opened: No such file"), std::string::npos);
+  EXPECT_NE(open_error(folder.path() / "step-2").find("no such checkpoint folder"), std::string::npos);
 }
 
 struct BadManifest {
@@ -96,10 +96,10 @@ class BadManifests : public testing::TestWithParam<BadManifest> {};
 TEST_P(BadManifests, AreRefusedWithTheRule) {
   const TemporaryFolder folder;
   save_on_two_ranks(folder.path(), 1);
-  rewrite_manifest(folder / "step-1", [](json&) {});
-  ASSERT_EQ(open_error(folder / "step-1"), "no error");
-  rewrite_manifest(folder / "step-1", GetParam().change);
-  const std::string message = open_error(folder / "step-1");
+  rewrite_manifest(folder.path() / "step-1", [](json&) {});
+  ASSERT_EQ(open_error(folder.path() / "step-1"), "no error");
+  rewrite_manifest(folder.path() / "step-1", GetParam().change);
+  const std::string message = open_error(folder.path() / "step-1");
   EXPECT_NE(message.find(GetParam().rule), std::string::npos) << message;
 }
 

@@ -7,9 +7,9 @@
 #include <sys/resource.h>
 
 #include "core/error.h"
+#include "tests/temporary_folder.h"
 #include "tests/training/file_content.h"
 #include "tests/training/small_checkpoint.h"
-#include "tests/training/temporary_folder.h"
 #include "training/checkpoint.h"
 #include "training/mapped_file.h"
 
@@ -60,7 +60,7 @@ TEST(FailedSave, LargestFiniteNumbersAreSaved) {
                                            {"float", {1}, 0, at::full({1}, std::numeric_limits<float>::max())},
                                            {"long", {1}, 0, at::full({1}, -1, at::kLong)}};
   save_checkpoint(folder.path(), 1, pieces, {}, kKeep, *make_single_communicator());
-  EXPECT_EQ(open_error(folder / "step-1"), "no error");
+  EXPECT_EQ(open_error(folder.path() / "step-1"), "no error");
 }
 
 TEST(FailedSave, NonFiniteNumberInTheStateIsNotSaved) {
@@ -108,8 +108,8 @@ TEST(FailedSave, RankThatCannotWriteFailsTheSaveOnAllRanks) {
 
 TEST(FailedSave, FolderThatCannotBeMadeFailsTheSaveOnAllRanks) {
   const TemporaryFolder folder;
-  write_content(folder / "occupied", "a file where the folder should be");
-  const auto messages = failures_of_save(folder / "occupied", 1, [](int64_t rank) { return pieces_of_rank(rank); });
+  write_content(folder.path() / "occupied", "a file where the folder should be");
+  const auto messages = failures_of_save(folder.path() / "occupied", 1, [](int64_t rank) { return pieces_of_rank(rank); });
   for (const std::string& message : messages)
     EXPECT_NE(message.find("cannot create the folder: File exists"), std::string::npos) << message;
 }
@@ -120,9 +120,9 @@ TEST(FailedSave, MoreThanTheDiskHasIsRefusedBeforeAnythingIsWritten) {
   // Tensors of that size that need neither memory nor disk: a file that is one hole, mapped.
   const auto free_bytes = static_cast<int64_t>(fs::space(folder.path()).available);
   const TemporaryFolder elsewhere;
-  write_content(elsewhere / "hole", "");
-  fs::resize_file(elsewhere / "hole", static_cast<uint64_t>(free_bytes));
-  const MappedFile hole(elsewhere / "hole");
+  write_content(elsewhere.path() / "hole", "");
+  fs::resize_file(elsewhere.path() / "hole", static_cast<uint64_t>(free_bytes));
+  const MappedFile hole(elsewhere.path() / "hole");
   const auto messages = failures_of_save(folder.path(), 2, [&](int64_t rank) -> std::vector<TensorPiece> {
     const int64_t half = free_bytes / 2;
     return {{"weights", {2 * half}, rank * half, at::from_blob(const_cast<char*>(hole.data()), {half}, at::kByte)}};

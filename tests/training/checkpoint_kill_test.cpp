@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/temporary_folder.h"
 #include "tests/training/small_checkpoint.h"
-#include "tests/training/temporary_folder.h"
 #include "training/checkpoint.h"
 
 namespace switchyard {

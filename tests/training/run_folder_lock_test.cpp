@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "tests/temporary_folder.h"
 #include "tests/training/file_content.h"
-#include "tests/training/temporary_folder.h"
 #include "training/checkpoint.h"
 
 namespace switchyard {
@@ -85,7 +85,7 @@ TEST(RunFolderLock, EndsWithItsObject) {
 
 TEST(RunFolderLock, SaysWhyItCannotBeTaken) {
   const TemporaryFolder folder;
-  const auto message = message_of<UserError>([&] { RunFolderLock lock(folder / "absent", 0); });
+  const auto message = message_of<UserError>([&] { RunFolderLock lock(folder.path() / "absent", 0); });
   EXPECT_NE(message.find("absent/.lock: cannot open: No such file or directory"), std::string::npos) << message;
 }
 

@@ -11,8 +11,8 @@
 #include <csignal>
 
 #include "core/error.h"
+#include "tests/temporary_folder.h"
 #include "tests/training/file_content.h"
-#include "tests/training/temporary_folder.h"
 #include "training/mapped_file.h"
 
 namespace switchyard {
@@ -39,7 +39,7 @@ class Dtypes : public testing::TestWithParam<at::ScalarType> {};
 
 TEST_P(Dtypes, ComeBackEqualToTheBitWithTheirShapes) {
   const TemporaryFolder folder;
-  const auto path = folder / "all.safetensors";
+  const auto path = folder.path() / "all.safetensors";
   const at::Tensor matrix = (at::arange(12, at::kDouble) - 3).reshape({3, 4}).to(GetParam());
   const NamedTensors tensors = {
       {"transposed", matrix.t()}, {"scalar", at::ones({}, GetParam())}, {"empty", at::empty({0, 5}, GetParam())}, {"matrix", matrix}};
@@ -62,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(Safetensors, Dtypes,
 
 TEST(Safetensors, LiesInTheFileAsTheFormatSays) {
   const TemporaryFolder folder;
-  const auto path = folder / "two.safetensors";
+  const auto path = folder.path() / "two.safetensors";
   write_safetensors(path, {{"b", at::tensor({1, 2}, at::kByte)}, {"a", at::tensor({3}, at::kByte)}});
   // Data in the order given (b before a), offsets from the header's end, header padded with spaces to a multiple of 8.
   std::string header =
@@ -73,7 +73,7 @@ TEST(Safetensors, LiesInTheFileAsTheFormatSays) {
 
 TEST(Safetensors, KeepsMetadataBesideTheFormatKey) {
   const TemporaryFolder folder;
-  const auto path = folder / "metadata.safetensors";
+  const auto path = folder.path() / "metadata.safetensors";
   write_safetensors(path, {}, {{"step", "7"}});
   const std::map<std::string, std::string> expected = {{"format", "pt"}, {"step", "7"}};
   EXPECT_EQ(SafetensorsFile(path).metadata(), expected);
@@ -81,7 +81,7 @@ TEST(Safetensors, KeepsMetadataBesideTheFormatKey) {
 
 TEST(Safetensors, ReplacesAFileWithoutTouchingWhoHasItMapped) {
   const TemporaryFolder folder;
-  const auto path = folder / "replaced.safetensors";
+  const auto path = folder.path() / "replaced.safetensors";
   write_safetensors(path, {{"a", at::tensor({1, 2, 3}, at::kLong)}});
   const SafetensorsFile before(path);
   write_safetensors(path, {{"a", at::tensor({4}, at::kLong)}});
@@ -91,7 +91,7 @@ TEST(Safetensors, ReplacesAFileWithoutTouchingWhoHasItMapped) {
 
 TEST(Safetensors, NamesTheTensorThatIsNotThere) {
   const TemporaryFolder folder;
-  const auto path = folder / "one.safetensors";
+  const auto path = folder.path() / "one.safetensors";
   write_safetensors(path, {{"a", at::ones({1})}});
   const SafetensorsFile file(path);
   const auto message = message_of<UserError>([&] { file.read("b"); });
@@ -100,7 +100,7 @@ TEST(Safetensors, NamesTheTensorThatIsNotThere) {
 
 TEST(Safetensors, RefusesToWriteWhatCannotBeReadBack) {
   const TemporaryFolder folder;
-  const auto path = folder / "bad.safetensors";
+  const auto path = folder.path() / "bad.safetensors";
   const auto refusal = [&](const NamedTensors& tensors) { return message_of<RunError>([&] { write_safetensors(path, tensors); }); };
   EXPECT_NE(refusal({{"a", at::ones({1})}, {"a", at::ones({1})}}).find("given twice"), std::string::npos);
   EXPECT_NE(refusal({{"__metadata__", at::ones({1})}}).find("reserved"), std::string::npos);
@@ -110,7 +110,7 @@ TEST(Safetensors, RefusesToWriteWhatCannotBeReadBack) {
 
 TEST(Safetensors, SaysWhyAFileCannotBeWrittenAndLeavesNothing) {
   const TemporaryFolder folder;
-  const auto path = folder / "too_large.safetensors";
+  const auto path = folder.path() / "too_large.safetensors";
   rlimit before = {};
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const rlimit small = {4096, before.rlim_max};
@@ -134,7 +134,7 @@ class MalformedFiles : public testing::TestWithParam<Malformed> {};
 
 TEST_P(MalformedFiles, AreRefusedWithThePathAndTheRule) {
   const TemporaryFolder folder;
-  const auto path = folder / "malformed.safetensors";
+  const auto path = folder.path() / "malformed.safetensors";
   write_content(path, GetParam().file);
   const auto message = message_of<UserError>([&] { SafetensorsFile file(path); });
   EXPECT_TRUE(message.starts_with(path.string() + ": ")) << message;
@@ -147,7 +147,7 @@ const std::string kTwiceInside = R"({"a":{"dtype":"F32","dtype":"F32","shape":[2
 INSTANTIATE_TEST_SUITE_P(
     Safetensors, MalformedFiles,
     testing::Values(
-        Malformed{"Empty", "", "has 0 bytes"}, Malformed{"ShorterThanTheLength", "1234567", "has 7 bytes"},
+        Malformed{"Empty", "", "is empty"}, Malformed{"ShorterThanTheLength", "1234567", "has 7 bytes"},
         Malformed{"HeaderOver100MB", file_of("{}", "", 100'000'001), "exceeds the format's 100,000,000 bytes"},
         Malformed{"HeaderLengthOverflows", file_of("{}", "", std::numeric_limits<uint64_t>::max()), "exceeds the format's"},
         Malformed{"HeaderLongerThanTheFile", file_of("{}", "", 3), "header length 3 exceeds the file"},
@@ -194,7 +194,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(Safetensors, AcceptsTensorsInAnyOrderOfTheHeader) {
   const TemporaryFolder folder;
-  const auto path = folder / "order.safetensors";
+  const auto path = folder.path() / "order.safetensors";
   write_content(path, file_of("{" + entry("a", "[8,16]") + "," + entry("b", "[0,8]") + "," + entry("c", "[8,8]", "[0]") + "}  ",
                               std::string(8, '\0') + std::string("\0\0\x80\x3F\0\0\0\x40", 8)));
   EXPECT_TRUE(at::equal(SafetensorsFile(path).read("a"), at::tensor({1.0F, 2.0F})));
@@ -202,7 +202,7 @@ TEST(Safetensors, AcceptsTensorsInAnyOrderOfTheHeader) {
 
 TEST(Safetensors, RefusesEveryTruncation) {
   const TemporaryFolder folder;
-  const auto path = folder / "cut.safetensors";
+  const auto path = folder.path() / "cut.safetensors";
   write_safetensors(path, {{"a", at::ones({3})}, {"b", at::ones({2}, at::kBFloat16)}});
   const std::string whole = read_content(path);
   for (size_t length = 0; length < whole.size(); ++length) {
@@ -213,8 +213,8 @@ TEST(Safetensors, RefusesEveryTruncation) {
 
 TEST(Safetensors, RefusesWhatIsNoRegularFile) {
   const TemporaryFolder folder;
-  EXPECT_NE(message_of<UserError>([&] { SafetensorsFile file(folder.path()); }).find("not a regular file"), std::string::npos);
-  EXPECT_NE(message_of<UserError>([&] { SafetensorsFile file(folder / "absent"); }).find("No such file"), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] { SafetensorsFile file(folder.path()); }).find("is a folder"), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] { SafetensorsFile file(folder.path() / "absent"); }).find("No such file"), std::string::npos);
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ inline at::Tensor numbered(int64_t begin, int64_t end, double offset = 0) {
 /// A checkpoint's tensors as two ranks own them: rank 0 the elements [0, 7) of `matrix` and `bias`, rank 1 the elements [7, 12).
 inline std::vector<TensorPiece> pieces_of_rank(int64_t rank, double offset = 0) {
   if (rank == 1) return {{"matrix", {4, 3}, 7, numbered(7, 12, offset)}};
-  return {{"matrix", {4, 3}, 0, numbered(0, 7, offset)}, {"bias", {2}, 0, at::tensor({0.5, -0.5}, at::kBFloat16)}};
+  return {{"matrix", {4, 3}, 0, numbered(0, 7, offset)}, {"bias", {2}, 0, (at::arange(2) - 0.5).to(at::kBFloat16)}};
 }
 
 inline void save_on_two_ranks(const std::filesystem::path& folder, int64_t step, double offset = 0, int64_t keep = kKeep) {

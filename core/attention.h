@@ -19,8 +19,8 @@ class AttentionImpl : public torch::nn::Module {
   int64_t num_heads_;
   int64_t num_key_value_heads_;
   int64_t head_dim_;
-  at::Tensor qkv_weight_;  ///< [(H + 2 Hkv) d, D]: queries, keys, values
-  at::Tensor qkv_bias_;    ///< [(H + 2 Hkv) d], undefined without qkv_bias
+  at::Tensor qkv_weight_;     ///< [(H + 2 Hkv) d, D]: queries, keys, values
+  at::Tensor qkv_bias_;       ///< [(H + 2 Hkv) d], undefined without qkv_bias
   at::Tensor output_weight_;  ///< [D, H d]
 };
 TORCH_MODULE(Attention);

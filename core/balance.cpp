@@ -3,7 +3,9 @@
 namespace switchyard {
 namespace {
 
-at::Tensor tokens_at_least_one(const RoutingSums& sums) { return sums.tokens().clamp_min(1.0); }
+at::Tensor tokens_at_least_one(const RoutingSums& sums) {
+  return sums.tokens().clamp_min(1.0);
+}
 
 /// sum_i c_i P_i / tokens^2, what both forms of the balance loss share.
 at::Tensor load_times_probability(const RoutingSums& sums) {
@@ -33,7 +35,9 @@ at::Tensor switch_balance_loss(const RoutingSums& sums, int64_t top_k) {
   return static_cast<double>(sums.num_experts()) / static_cast<double>(top_k) * load_times_probability(sums);
 }
 
-at::Tensor router_z_loss(const RoutingSums& sums) { return sums.z() / tokens_at_least_one(sums); }
+at::Tensor router_z_loss(const RoutingSums& sums) {
+  return sums.z() / tokens_at_least_one(sums);
+}
 
 std::vector<BalanceTerm> balance_terms(const ModelConfig& config) {
   if (!config.moe) return {};

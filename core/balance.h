@@ -1,6 +1,6 @@
-// The auxiliary losses, as functions of sums. A term is value(sums) where the sums are additive over tokens, so that it can be formed exactly over
-// any scope: reduce the sums over the scope, form the value from the total, and let each part of the batch contribute
-// (d value / d sums at the total, held constant) x (its own sums) to the gradient. Exact for any function of the sums, on any layout.
+// The auxiliary losses, as functions of sums. A term is value(sums) where the sums are additive over tokens, so that it can be formed
+// exactly over any scope: reduce the sums over the scope, form the value from the total, and let each part of the batch contribute (d value
+// / d sums at the total, held constant) x (its own sums) to the gradient. Exact for any function of the sums, on any layout.
 #pragma once
 
 #include <functional>
@@ -24,7 +24,7 @@ struct BalanceTerm {
   std::string name;          ///< as metrics call it: "aux_loss"
   double coefficient = 0.0;  ///< weight in the objective
   AuxLossScope scope = AuxLossScope::kGlobalBatch;
-  bool linear = false;  ///< its gradient depends on the number of tokens only, which is known before the forward
+  bool linear = false;        ///< its gradient depends on the number of tokens only, which is known before the forward
   double mean_divisor = 1.0;  ///< metrics log value / mean_divisor: the mean over MoE layers
   std::function<at::Tensor(const std::vector<RoutingSums>& layers)> value = {};  ///< what the coefficient multiplies
 };

@@ -13,11 +13,13 @@
 
 namespace switchyard {
 
-/// Rows of an expert are padded with zero rows to a multiple of this. A row of a matrix product has the same bits for every row count that is
-/// a multiple of 4 and not for odd ones, and oneDNN keeps one bf16 kernel a shape: 16 serves both.
+/// Rows of an expert are padded with zero rows to a multiple of this. A row of a matrix product has the same bits for every row count that
+/// is a multiple of 4 and not for odd ones, and oneDNN keeps one bf16 kernel a shape: 16 serves both.
 inline constexpr int64_t kRowMultiple = 16;
 
-inline int64_t padded_rows(int64_t count) { return (count + kRowMultiple - 1) / kRowMultiple * kRowMultiple; }
+inline int64_t padded_rows(int64_t count) {
+  return (count + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+}
 
 /// Rows sorted by (expert, global sample, position, choice). Expert e's rows begin where those of e-1, padded, end.
 struct ExpertRows {

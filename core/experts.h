@@ -11,8 +11,8 @@
 
 namespace switchyard {
 
-/// y_RD = down_e(swiglu(gate_up_e x)) for each expert's rows, as one autograd function: forward and backward are written together, so that they
-/// can be made fast without touching anything else. Padding rows come out as zeros. An expert without rows gets a zero gradient.
+/// y_RD = down_e(swiglu(gate_up_e x)) for each expert's rows, as one autograd function: forward and backward are written together, so that
+/// they can be made fast without touching anything else. Padding rows come out as zeros. An expert without rows gets a zero gradient.
 at::Tensor apply_experts(const ExpertRows& input, const at::Tensor& gate_up_e2FD, const at::Tensor& down_eDF);
 
 class ExpertsImpl : public torch::nn::Module {

@@ -5,8 +5,8 @@
 
 namespace switchyard {
 
-/// Sum over targets with mask = true of -log softmax(logits)[target], in nats, in max(fp32, run dtype); the scalar is float64. Not a mean: it is
-/// divided once by the number of targets of the whole global batch. logits_TV any float dtype, target_T int64, mask_T bool.
+/// Sum over targets with mask = true of -log softmax(logits)[target], in nats, in max(fp32, run dtype); the scalar is float64. Not a mean:
+/// it is divided once by the number of targets of the whole global batch. logits_TV any float dtype, target_T int64, mask_T bool.
 at::Tensor cross_entropy_sum(const at::Tensor& logits_TV, const at::Tensor& target_T, const at::Tensor& mask_T);
 
 }  // namespace switchyard

@@ -35,7 +35,8 @@ void lay_out(ParameterGroup& group, const std::vector<const NamedParameter*>& me
     for (const auto* parameter : members) {
       if (parameter->decays != decays) continue;
       const auto& tensor = parameter->tensor;
-      group.slots.push_back({parameter->name, tensor.sizes().vec(), offset, tensor.numel(), decays, parameter->num_experts, parameter->first_expert});
+      group.slots.push_back(
+          {parameter->name, tensor.sizes().vec(), offset, tensor.numel(), decays, parameter->num_experts, parameter->first_expert});
       offset += aligned(tensor.numel(), run_dtype);
     }
     if (decays) group.decaying_numel = offset;

@@ -49,8 +49,8 @@ struct ParameterGroup {
 
 class ParameterStore {
  public:
-  /// Moves the parameters' values into flat storage of dtype `run_dtype` on `device` and makes every parameter a view of it. Gradients of fp32 and
-  /// fp64 runs are views of the flat buffer; in bf16 runs a hook adds each into the fp32 buffer and frees it.
+  /// Moves the parameters' values into flat storage of dtype `run_dtype` on `device` and makes every parameter a view of it. Gradients of
+  /// fp32 and fp64 runs are views of the flat buffer; in bf16 runs a hook adds each into the fp32 buffer and frees it.
   /// with_optimizer_state: false for evaluation and generation (no gradients, no moments).
   ParameterStore(std::vector<NamedParameter> parameters, at::ScalarType run_dtype, at::Device device, bool with_optimizer_state);
   ParameterStore(const ParameterStore&) = delete;

@@ -5,8 +5,12 @@ namespace {
 
 constexpr int64_t kWord = 0xFFFFFFFF;
 
-at::Tensor low_word(const at::Tensor& x) { return x.bitwise_and(kWord); }
-at::Tensor high_word(const at::Tensor& x) { return x.bitwise_right_shift(32).bitwise_and(kWord); }
+at::Tensor low_word(const at::Tensor& x) {
+  return x.bitwise_and(kWord);
+}
+at::Tensor high_word(const at::Tensor& x) {
+  return x.bitwise_right_shift(32).bitwise_and(kWord);
+}
 
 }  // namespace
 

@@ -17,8 +17,8 @@ struct RouterOutput {
 class RouterImpl : public torch::nn::Module {
  public:
   RouterImpl(const MoeConfig& config, int64_t hidden_size);
-  /// x_TD: tokens are the rows of [B, S] in order. All arithmetic in max(fp32, run dtype). In training with input_jitter j the router (and only
-  /// the router) sees x * U[1 - j, 1 + j].
+  /// x_TD: tokens are the rows of [B, S] in order. All arithmetic in max(fp32, run dtype). In training with input_jitter j the router (and
+  /// only the router) sees x * U[1 - j, 1 + j].
   RouterOutput forward(const at::Tensor& x_TD, const TokenContext& context);
 
  private:

@@ -46,6 +46,8 @@ void swiglu_backward_out(at::Tensor grad_gate_up_R2F, const at::Tensor& grad_act
   at::silu_backward_out(grad_gate, grad_activation_RF * up, gate);
 }
 
-at::Tensor swiglu(const at::Tensor& gate_up_R2F) { return Swiglu::apply(gate_up_R2F); }
+at::Tensor swiglu(const at::Tensor& gate_up_R2F) {
+  return Swiglu::apply(gate_up_R2F);
+}
 
 }  // namespace switchyard

@@ -48,7 +48,9 @@ TransformerOutput TransformerImpl::forward(const TokenContext& context) {
   return output;
 }
 
-at::Tensor TransformerImpl::logits(const at::Tensor& hidden) { return at::linear(hidden, head_VD_.defined() ? head_VD_ : embedding_VD_); }
+at::Tensor TransformerImpl::logits(const at::Tensor& hidden) {
+  return at::linear(hidden, head_VD_.defined() ? head_VD_ : embedding_VD_);
+}
 
 std::vector<NamedParameter> TransformerImpl::parameters_by_name() const {
   std::map<const at::TensorImpl*, const TokenDispatcher*> expert_owner;

@@ -20,7 +20,8 @@ class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_ptr<TokenDispatcher>& dispatcher);
   /// x_BSD -> the same shape. A MoE block appends its statistics.
-  at::Tensor forward(const at::Tensor& x_BSD, const RotaryTable& rotary, const TokenContext& context, std::vector<RoutingStatistics>& statistics);
+  at::Tensor forward(const at::Tensor& x_BSD, const RotaryTable& rotary, const TokenContext& context,
+                     std::vector<RoutingStatistics>& statistics);
 
   const MoeLayer& moe() const { return moe_; }  ///< empty in a dense block
 

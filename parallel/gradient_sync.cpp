@@ -5,7 +5,9 @@
 namespace switchyard {
 namespace {
 
-at::Tensor square_sum(const at::Tensor& gradients) { return at::linalg_vector_norm(gradients, 2, {}, false, at::kDouble).square(); }
+at::Tensor square_sum(const at::Tensor& gradients) {
+  return at::linalg_vector_norm(gradients, 2, {}, false, at::kDouble).square();
+}
 
 }  // namespace
 

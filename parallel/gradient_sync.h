@@ -6,13 +6,12 @@
 
 namespace switchyard {
 
-/// Sums the flat gradient buffers: dense parameters over `data` (all ranks), experts over `expert_data`. Never a mean: losses are already divided
-/// by counts of the whole global batch, and an expert's gradient already holds all tokens of its expert group.
-/// Collective.
+/// Sums the flat gradient buffers: dense parameters over `data` (all ranks), experts over `expert_data`. Never a mean: losses are already
+/// divided by counts of the whole global batch, and an expert's gradient already holds all tokens of its expert group. Collective.
 void sum_gradients(ParameterStore& store, const ProcessMesh& mesh);
 
-/// The L2 norm over every logical parameter of the model, each counted once: dense parameters as any rank holds them, experts summed over the
-/// `expert` axis. Formed in fp64. Call after sum_gradients. Collective.
+/// The L2 norm over every logical parameter of the model, each counted once: dense parameters as any rank holds them, experts summed over
+/// the `expert` axis. Formed in fp64. Call after sum_gradients. Collective.
 double gradient_norm(ParameterStore& store, const ProcessMesh& mesh);
 
 }  // namespace switchyard

@@ -3,6 +3,8 @@
 
 namespace switchyard {
 
-std::string nccl_version() { return "not built in"; }
+std::string nccl_version() {
+  return "not built in";
+}
 
 }  // namespace switchyard

@@ -39,8 +39,10 @@ inline Batch made_up_batch(const LayoutCase& job, int64_t step, int64_t first, i
   const int64_t S = job.model.max_sequence_length;
   const auto sample_B1 = (at::arange(first, first + count, at::kLong) + (step - 1) * job.global_batch_size).unsqueeze(1);
   const auto position_S1 = at::arange(S + 1, at::kLong).unsqueeze(0);
-  // A sum of products of both: every window differs, and the next token is not constant.
-  const auto tokens = (sample_B1 * 13 + position_S1 * position_S1 * 5 + sample_B1 * position_S1 * 3).remainder(job.model.vocab_size);
+  // Every window differs, and no window begins with a token twice: such positions are equal by mathematics, and rounding would decide
+  // between them.
+  const auto tokens =
+      (sample_B1 * 13 + position_S1 * position_S1 * 5 + sample_B1.remainder(5) * position_S1 * 3).remainder(job.model.vocab_size);
   Batch batch;
   batch.inputs_BS = tokens.narrow(1, 0, S).contiguous();
   batch.targets_BS = tokens.narrow(1, 1, S).contiguous();
@@ -115,7 +117,9 @@ inline LayoutTrace train_on_threads(const LayoutCase& job) {
   return trace;
 }
 
-inline double relative(double a, double b) { return std::abs(a - b) / std::max({std::abs(a), std::abs(b), 1e-300}); }
+inline double relative(double a, double b) {
+  return std::abs(a - b) / std::max({std::abs(a), std::abs(b), 1e-300});
+}
 
 /// The largest relative difference of losses, terms, norms and routing sums in the first `steps` steps.
 inline double largest_difference(const LayoutTrace& a, const LayoutTrace& b, size_t steps) {
@@ -137,7 +141,8 @@ inline double largest_difference(const LayoutTrace& a, const LayoutTrace& b, siz
 inline double largest_tensor_difference(const LayoutTrace& a, const LayoutTrace& b, const LayoutCase& job) {
   double largest = a.tensors.size() == b.tensors.size() ? 0.0 : std::numeric_limits<double>::infinity();
   for (const auto& [name, tensor] : a.tensors) {
-    const double scale = std::max(tensor.norm().item<double>(), 0.01 * static_cast<double>(job.steps) * std::sqrt(static_cast<double>(tensor.numel())));
+    const double scale =
+        std::max(tensor.norm().item<double>(), 0.01 * static_cast<double>(job.steps) * std::sqrt(static_cast<double>(tensor.numel())));
     const double difference = (tensor - b.tensors.at(name)).norm().item<double>() / scale;
     largest = std::isnan(difference) ? std::numeric_limits<double>::infinity() : std::max(largest, difference);
   }

@@ -10,7 +10,9 @@
 
 namespace switchyard {
 
-inline at::Tensor longs(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
+inline at::Tensor longs(const std::vector<int64_t>& values) {
+  return at::tensor(values, at::kLong);
+}
 
 inline std::vector<int64_t> to_longs(const at::Tensor& tensor) {
   const auto flat = tensor.to(at::kLong).contiguous();

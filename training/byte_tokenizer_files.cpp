@@ -14,8 +14,8 @@ using nlohmann::json;
 
 constexpr const char* kEndOfText = "<|endoftext|>";
 
-/// The printable character that GPT-2's byte-level alphabet shows a byte as: printable Latin-1 bytes stand for themselves, the others, in order, for
-/// U+0100, U+0101, ... Returned in UTF-8.
+/// The printable character that GPT-2's byte-level alphabet shows a byte as: printable Latin-1 bytes stand for themselves, the others, in
+/// order, for U+0100, U+0101, ... Returned in UTF-8.
 std::string byte_character(int byte) {
   const auto is_printable = [](int b) { return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF); };
   int code = byte;

@@ -62,7 +62,8 @@ int train_command(const TrainOptions& options, const Invocation& invocation) {
   const RunFolder folder(options.run.empty() ? "runs/" + config.name : options.run);
   folder.check_same_job(config);
   if (resolve_device(config.training.device, 0).is_cuda() && invocation.launch.world_size > 1) {
-    throw UserError("training.device: several ranks on CUDA need the NCCL communicator, which this version lacks; use one rank, or device: cpu");
+    throw UserError(
+        "training.device: several ranks on CUDA need the NCCL communicator, which this version lacks; use one rank, or device: cpu");
   }
   TrainerInputs inputs{.config = config,
                        .folder = folder,
@@ -91,22 +92,25 @@ int check_command(const CheckOptions& options, const Invocation& invocation) {
   const auto counts = count_parameters(config.model);
   const auto yaml = to_yaml(config);
   if (options.json) {
-    const json answer = {{"valid", true},
-                         {"parameters", {{"total", counts.total}, {"active", counts.active}, {"active_without_embedding", counts.active_without_embedding}}},
-                         {"job_hash", fmt::format("{:016x}", job_hash(config))},
-                         {"config", yaml}};
+    const json answer = {
+        {"valid", true},
+        {"parameters", {{"total", counts.total}, {"active", counts.active}, {"active_without_embedding", counts.active_without_embedding}}},
+        {"job_hash", fmt::format("{:016x}", job_hash(config))},
+        {"config", yaml}};
     std::cout << answer.dump(2) << "\n";
     return 0;
   }
-  std::cout << yaml << fmt::format("# valid. parameters: {} total, {} active, {} active without the input embedding\n", counts.total, counts.active,
-                                   counts.active_without_embedding);
+  std::cout << yaml
+            << fmt::format("# valid. parameters: {} total, {} active, {} active without the input embedding\n", counts.total, counts.active,
+                           counts.active_without_embedding);
   return 0;
 }
 
 int eval_command(const EvalOptions& options, const Invocation& invocation) {
   const auto run = open_saved_run(options.run, options.overrides);
   const EvaluationData data(run.config);
-  if (data.num_domains() == 0) throw UserError("data.sources: no source has held-out text; give one a validation_path or a validation_fraction");
+  if (data.num_domains() == 0)
+    throw UserError("data.sources: no source has held-out text; give one a validation_path or a validation_fraction");
   set_threads(run.config.training.threads, invocation.launch);
   const auto world = make_world(invocation.launch, run.config.parallel.timeout_seconds);
   const ProcessMesh mesh(world, run.config.parallel.expert);
@@ -117,7 +121,8 @@ int eval_command(const EvalOptions& options, const Invocation& invocation) {
     if (run.config.model.is_moe_layer(layer)) moe_layers.push_back(layer);
   }
   if (world->rank() == 0) {
-    std::cout << (options.json ? to_json(domains, run.step, moe_layers).dump() + "\n" : fmt::format("{} after step {}\n{}", run.checkpoint.string(), run.step, to_table(domains)));
+    std::cout << (options.json ? to_json(domains, run.step, moe_layers).dump() + "\n"
+                               : fmt::format("{} after step {}\n{}", run.checkpoint.string(), run.step, to_table(domains)));
   }
   world->barrier();
   return 0;
@@ -127,7 +132,8 @@ int generate_command(const GenerateOptions& options) {
   auto [run, mesh, model] = load_alone(options.run);
   const bool bytes = run.config.data.format == DataFormat::kText;
   if (!bytes && options.prompt_ids.empty()) {
-    throw UserError("--prompt: the model was trained on token ids; encode the text with scripts/prepare_data.py and give --prompt-ids 1,2,3");
+    throw UserError(
+        "--prompt: the model was trained on token ids; encode the text with scripts/prepare_data.py and give --prompt-ids 1,2,3");
   }
   auto prompt = options.prompt_ids;
   if (prompt.empty()) prompt = options.prompt.empty() ? std::vector<int64_t>{kEndOfDocument} : encode_bytes(options.prompt);
@@ -156,7 +162,8 @@ int logits_command(const LogitsOptions& options) {
   context.token_ids_BS = read_ids(options.ids, run.config.model.vocab_size);
   context.global_sample_B = at::arange(context.token_ids_BS.size(0), at::kLong);
   const auto output = model.transformer->forward(context);
-  std::vector<std::pair<std::string, at::Tensor>> tensors = {{"logits", model.transformer->logits(output.hidden_BSD).to(at::kFloat).contiguous()}};
+  std::vector<std::pair<std::string, at::Tensor>> tensors = {
+      {"logits", model.transformer->logits(output.hidden_BSD).to(at::kFloat).contiguous()}};
   if (run.config.model.moe) {
     auto pooled = run.config.model;
     pooled.moe->aux_loss_form = AuxLossForm::kHuggingFace;

@@ -1,5 +1,5 @@
-// What each subcommand of `switchyard` does. Options are plain values, so that nothing here knows the option parser. Each returns the exit code:
-// 0 done, 3 stopped by signal after saving; errors are thrown (main makes 1 and 2 of them).
+// What each subcommand of `switchyard` does. Options are plain values, so that nothing here knows the option parser. Each returns the exit
+// code: 0 done, 3 stopped by signal after saving; errors are thrown (main makes 1 and 2 of them).
 #pragma once
 
 #include <cstdint>

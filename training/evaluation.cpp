@@ -23,8 +23,8 @@ std::vector<at::Tensor> evaluate_batch(ModelInstance& model, const Batch& batch)
   return sums;
 }
 
-DomainEvaluation evaluate_domain(ModelInstance& model, const EvaluationData& data, int64_t domain, int64_t num_sequences, const ProcessMesh& mesh,
-                                 int64_t micro_batch_size) {
+DomainEvaluation evaluate_domain(ModelInstance& model, const EvaluationData& data, int64_t domain, int64_t num_sequences,
+                                 const ProcessMesh& mesh, int64_t micro_batch_size) {
   const auto& world = *mesh.world();
   const int64_t per_round = world.size() * micro_batch_size;
   std::vector<at::Tensor> sums;
@@ -54,7 +54,9 @@ std::vector<int64_t> counts(const RoutingSums& sums) {
 
 }  // namespace
 
-double DomainEvaluation::perplexity() const { return std::exp(cross_entropy); }
+double DomainEvaluation::perplexity() const {
+  return std::exp(cross_entropy);
+}
 
 std::vector<DomainEvaluation> evaluate(ModelInstance& model, const EvaluationData& data, const ProcessMesh& mesh, int64_t micro_batch_size,
                                        int64_t max_sequences) {
@@ -86,7 +88,8 @@ std::string to_table(const std::vector<DomainEvaluation>& domains) {
   bool all_known = true;
   for (const auto& domain : domains) {
     const auto bits = domain.bits_per_byte ? fmt::format("{:.4f}", *domain.bits_per_byte) : "-";
-    table += fmt::format("{:<16} {:>10.0f} {:>14.4f} {:>11.3f} {:>14}\n", domain.name, domain.num_targets, domain.cross_entropy, domain.perplexity(), bits);
+    table += fmt::format("{:<16} {:>10.0f} {:>14.4f} {:>11.3f} {:>14}\n", domain.name, domain.num_targets, domain.cross_entropy,
+                         domain.perplexity(), bits);
     all_known = all_known && domain.bits_per_byte;
     sum += domain.bits_per_byte.value_or(0.0);
   }

@@ -14,7 +14,8 @@ at::Tensor next_logits(ModelInstance& model, const std::vector<int64_t>& tokens)
   const auto length = std::min<int64_t>(static_cast<int64_t>(tokens.size()), model.transformer->config().max_sequence_length);
   const auto device = model.store->device();
   TokenContext context;
-  context.token_ids_BS = at::tensor(at::ArrayRef<int64_t>(tokens).slice(tokens.size() - static_cast<size_t>(length)), at::kLong).unsqueeze(0).to(device);
+  context.token_ids_BS =
+      at::tensor(at::ArrayRef<int64_t>(tokens).slice(tokens.size() - static_cast<size_t>(length)), at::kLong).unsqueeze(0).to(device);
   context.global_sample_B = at::zeros({1}, at::dtype(at::kLong).device(device));
   const auto hidden_BSD = model.transformer->forward(context).hidden_BSD;
   return widen(model.transformer->logits(hidden_BSD.select(1, length - 1))).squeeze(0).cpu();

@@ -13,11 +13,11 @@ struct SamplingOptions {
   double temperature = 0.8;  ///< 0 = always the likeliest token
   int64_t top_k = 0;         ///< sample among this many likeliest tokens; 0 = all
   uint64_t seed = 1;
-  int64_t stop_token = -1;   ///< ends the text; -1 = none
+  int64_t stop_token = -1;  ///< ends the text; -1 = none
 };
 
-/// Goes on from `prompt` (at least one token); returns the new tokens only. The model sees the last max_sequence_length tokens; every step computes
-/// them anew. Dropless. Collective over the model's expert group.
+/// Goes on from `prompt` (at least one token); returns the new tokens only. The model sees the last max_sequence_length tokens; every step
+/// computes them anew. Dropless. Collective over the model's expert group.
 std::vector<int64_t> generate(ModelInstance& model, std::vector<int64_t> prompt, const SamplingOptions& options);
 
 }  // namespace switchyard

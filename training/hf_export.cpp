@@ -63,8 +63,8 @@ at::Tensor read_tensor(const CheckpointReader& checkpoint, const HfTensor& tenso
   return values.view(tensor.shape).to(wanted);
 }
 
-void write_weights(const SavedRun& run, const CheckpointReader& checkpoint, HfFamily family, const std::filesystem::path& folder, at::ScalarType dtype,
-                   int64_t max_shard_bytes) {
+void write_weights(const SavedRun& run, const CheckpointReader& checkpoint, HfFamily family, const std::filesystem::path& folder,
+                   at::ScalarType dtype, int64_t max_shard_bytes) {
   const auto stored = run.precision == "fp64" ? at::kDouble : at::kFloat;
   const auto parts = shards(hf_tensors(run.config.model, family), static_cast<int64_t>(c10::elementSize(dtype)), max_shard_bytes);
   json index = {{"metadata", {{"total_size", 0}, {"total_parameters", 0}}}, {"weight_map", json::object()}};

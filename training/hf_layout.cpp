@@ -21,7 +21,9 @@ class Table {
   }
 
  private:
-  void whole(const std::string& theirs, const std::string& ours, const std::vector<int64_t>& shape) { tensors_.push_back({theirs, shape, ours, shape, 0}); }
+  void whole(const std::string& theirs, const std::string& ours, const std::vector<int64_t>& shape) {
+    tensors_.push_back({theirs, shape, ours, shape, 0});
+  }
 
   /// Rows [first, first + count) of a matrix or vector of ours.
   void rows(const std::string& theirs, const std::string& ours, const std::vector<int64_t>& our_shape, int64_t first, int64_t count) {
@@ -45,7 +47,10 @@ class Table {
 
   void add_attention() {
     const int64_t queries = c_.num_attention_heads * c_.head_dim, keys = c_.num_key_value_heads * c_.head_dim, all = queries + 2 * keys;
-    const struct { const char* name; int64_t first, count; } parts[] = {{"q", 0, queries}, {"k", queries, keys}, {"v", queries + keys, keys}};
+    const struct {
+      const char* name;
+      int64_t first, count;
+    } parts[] = {{"q", 0, queries}, {"k", queries, keys}, {"v", queries + keys, keys}};
     for (const auto& part : parts) {
       const auto theirs = theirs_ + "self_attn." + part.name + "_proj.";
       rows(theirs + "weight", ours_ + "attention.qkv", {all, c_.hidden_size}, part.first, part.count);
@@ -66,7 +71,8 @@ class Table {
     whole(theirs + "gate.weight", ours_ + "moe.router.weight", {c_.moe->num_experts, c_.hidden_size});
     for (int64_t e = 0; e < c_.moe->num_experts; ++e) {
       const auto expert = theirs + "experts." + std::to_string(e) + ".";
-      add_expert(e, expert + (mixtral ? "w1" : "gate_proj"), expert + (mixtral ? "w3" : "up_proj"), expert + (mixtral ? "w2" : "down_proj"));
+      add_expert(e, expert + (mixtral ? "w1" : "gate_proj"), expert + (mixtral ? "w3" : "up_proj"),
+                 expert + (mixtral ? "w2" : "down_proj"));
     }
     if (mixtral) return;
     add_feed_forward(theirs + "shared_expert.", ours_ + "moe.shared_expert.", c_.moe->shared_expert_ffn_hidden_size);
@@ -137,7 +143,8 @@ void add_moe_keys(nlohmann::json& json, const ModelConfig& config, HfFamily fami
 
 HfFamily hf_family(const ModelConfig& config) {
   if (config.num_moe_layers() == 0) {
-    if (config.qkv_bias) throw UserError("export: a dense model is exported as Llama, which has no biases on q, k, v alone (model.qkv_bias = true)");
+    if (config.qkv_bias)
+      throw UserError("export: a dense model is exported as Llama, which has no biases on q, k, v alone (model.qkv_bias = true)");
     return HfFamily::kLlama;
   }
   const auto mixtral = against_mixtral(config), qwen = against_qwen2_moe(config);
@@ -147,11 +154,14 @@ HfFamily hf_family(const ModelConfig& config) {
                   "\n  Qwen2-MoE does not fit: " + joined(qwen));
 }
 
-std::vector<HfTensor> hf_tensors(const ModelConfig& config, HfFamily family) { return Table(config, family).build(); }
+std::vector<HfTensor> hf_tensors(const ModelConfig& config, HfFamily family) {
+  return Table(config, family).build();
+}
 
 nlohmann::json hf_config(const ModelConfig& config, HfFamily family, const std::string& dtype, int64_t end_of_text) {
-  const struct { const char *type, *architecture; } names[] = {
-      {"llama", "LlamaForCausalLM"}, {"mixtral", "MixtralForCausalLM"}, {"qwen2_moe", "Qwen2MoeForCausalLM"}};
+  const struct {
+    const char *type, *architecture;
+  } names[] = {{"llama", "LlamaForCausalLM"}, {"mixtral", "MixtralForCausalLM"}, {"qwen2_moe", "Qwen2MoeForCausalLM"}};
   const auto& name = names[static_cast<size_t>(family)];
   nlohmann::json json = {{"architectures", {name.architecture}},
                          {"model_type", name.type},

@@ -12,9 +12,9 @@ namespace switchyard {
 
 enum class HfFamily { kLlama, kMixtral, kQwen2Moe };
 
-/// The family that this model fits exactly: the same function, nothing lost. Llama: dense. Mixtral: every block MoE, renormalised, no shared expert, no
-/// biases. Qwen2-MoE: gated shared expert and biases on q, k, v.
-/// Errors: UserError that says for each family what does not fit.
+/// The family that this model fits exactly: the same function, nothing lost. Llama: dense. Mixtral: every block MoE, renormalised, no
+/// shared expert, no biases. Qwen2-MoE: gated shared expert and biases on q, k, v. Errors: UserError that says for each family what does
+/// not fit.
 HfFamily hf_family(const ModelConfig& config);
 
 /// One of their tensors: rows [first_row, first_row + shape[0]) of our tensor, or of one expert's slice of it.
@@ -23,7 +23,7 @@ struct HfTensor {
   std::vector<int64_t> shape;  ///< theirs
   std::string ours;            ///< global name
   std::vector<int64_t> our_shape;
-  int64_t begin = 0;           ///< first element in our flattened tensor; the part is contiguous
+  int64_t begin = 0;  ///< first element in our flattened tensor; the part is contiguous
 };
 
 /// All tensors of the model, in a fixed order.

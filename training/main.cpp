@@ -3,9 +3,9 @@
 #include <iostream>
 #include <thread>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <torch/version.h>
+#include <CLI/CLI.hpp>
 
 #include "core/error.h"
 #include "training/commands.h"
@@ -20,7 +20,8 @@ constexpr int kUserError = 2;
 constexpr const char* kOverridesHelp = "key=value settings that replace those of the file, e.g. training.steps=100 model.moe.top_k=1";
 
 std::string version_text() {
-  return fmt::format("switchyard {} ({})\nLibTorch {}\nMPI: {}\nNCCL: {}", version(), git_commit(), TORCH_VERSION, mpi_version(), nccl_version());
+  return fmt::format("switchyard {} ({})\nLibTorch {}\nMPI: {}\nNCCL: {}", version(), git_commit(), TORCH_VERSION, mpi_version(),
+                     nccl_version());
 }
 
 std::string joined(int argc, char** argv) {
@@ -35,10 +36,11 @@ class CommandLine {
   explicit CommandLine(Invocation invocation) : invocation_(std::move(invocation)) {
     app_.require_subcommand(1);
     app_.set_version_flag("--version", version_text());
-    app_.footer("Examples:\n  switchyard train configs/quickstart.yaml training.steps=100\n"
-                "  mpirun -n 2 switchyard train configs/quickstart.yaml --run runs/first\n"
-                "  switchyard check configs/quickstart.yaml --ranks 4\n"
-                "Each command has its own --help.");
+    app_.footer(
+        "Examples:\n  switchyard train configs/quickstart.yaml training.steps=100\n"
+        "  mpirun -n 2 switchyard train configs/quickstart.yaml --run runs/first\n"
+        "  switchyard check configs/quickstart.yaml --ranks 4\n"
+        "Each command has its own --help.");
     add_train();
     add_check();
     add_eval();
@@ -66,7 +68,8 @@ class CommandLine {
   }
 
   void add_train() {
-    auto* command = add("train", "Train a model; the same command again resumes", "mpirun -n 2 switchyard train configs/quickstart.yaml --run runs/first training.steps=200");
+    auto* command = add("train", "Train a model; the same command again resumes",
+                        "mpirun -n 2 switchyard train configs/quickstart.yaml --run runs/first training.steps=200");
     command->add_option("config", train_.config, "configuration (YAML)")->required();
     command->add_option("--run", train_.run, "run folder (default runs/<name of the configuration>)");
     command->add_option("overrides", train_.overrides, kOverridesHelp);
@@ -74,7 +77,8 @@ class CommandLine {
   }
 
   void add_check() {
-    auto* command = add("check", "Check a configuration and show it resolved; starts and allocates nothing", "switchyard check configs/quickstart.yaml --json model.num_layers=8");
+    auto* command = add("check", "Check a configuration and show it resolved; starts and allocates nothing",
+                        "switchyard check configs/quickstart.yaml --json model.num_layers=8");
     auto* config = command->add_option("config", check_.config, "configuration (YAML)");
     command->add_option("overrides", check_.overrides, kOverridesHelp);
     command->add_option("--ranks", check_.ranks, "check for this many ranks")->check(CLI::PositiveNumber);
@@ -87,7 +91,8 @@ class CommandLine {
   }
 
   void add_eval() {
-    auto* command = add("eval", "Evaluate a saved model on the held-out text of each domain", "switchyard eval runs/quickstart evaluation.max_sequences=50");
+    auto* command = add("eval", "Evaluate a saved model on the held-out text of each domain",
+                        "switchyard eval runs/quickstart evaluation.max_sequences=50");
     command->add_option("run", eval_.run, "run folder or checkpoint folder")->required();
     command->add_option("overrides", eval_.overrides, kOverridesHelp);
     command->add_flag("--json", eval_.json, "print JSON");
@@ -95,19 +100,27 @@ class CommandLine {
   }
 
   void add_generate() {
-    auto* command = add("generate", "Generate text with a saved model", "switchyard generate runs/quickstart --prompt 'And God said' --max-tokens 200");
+    auto* command =
+        add("generate", "Generate text with a saved model", "switchyard generate runs/quickstart --prompt 'And God said' --max-tokens 200");
     command->add_option("run", generate_.run, "run folder or checkpoint folder")->required();
     command->add_option("--prompt", generate_.prompt, "text to go on from (byte tokenizer); none = a new document");
     command->add_option("--prompt-ids", generate_.prompt_ids, "token ids to go on from: 1,2,3")->delimiter(',');
-    command->add_option("--max-tokens", generate_.sampling.max_tokens, "new tokens at most")->check(CLI::PositiveNumber)->capture_default_str();
-    command->add_option("--temperature", generate_.sampling.temperature, "0 = always the likeliest")->check(CLI::NonNegativeNumber)->capture_default_str();
-    command->add_option("--top-k", generate_.sampling.top_k, "sample among this many likeliest; 0 = all")->check(CLI::NonNegativeNumber)->capture_default_str();
+    command->add_option("--max-tokens", generate_.sampling.max_tokens, "new tokens at most")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command->add_option("--temperature", generate_.sampling.temperature, "0 = always the likeliest")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command->add_option("--top-k", generate_.sampling.top_k, "sample among this many likeliest; 0 = all")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     command->add_option("--seed", generate_.sampling.seed, "of the sampling")->capture_default_str();
     command->callback([this] { chosen_ = [this] { return generate_command(generate_); }; });
   }
 
   void add_export() {
-    auto* command = add("export", "Write a saved model in a Hugging Face layout", "switchyard export runs/quickstart --to runs/quickstart/export");
+    auto* command =
+        add("export", "Write a saved model in a Hugging Face layout", "switchyard export runs/quickstart --to runs/quickstart/export");
     command->add_option("run", export_.run, "run folder or checkpoint folder")->required();
     command->add_option("--to", export_.to, "folder to write")->required();
     command->add_option("--dtype", export_.dtype, "of the weights")->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
@@ -115,7 +128,8 @@ class CommandLine {
   }
 
   void add_logits() {
-    auto* command = add("logits", "Write a saved model's logits for given token ids (used by scripts/verify_export.py)", "switchyard logits runs/quickstart --ids ids.json --output logits.safetensors");
+    auto* command = add("logits", "Write a saved model's logits for given token ids (used by scripts/verify_export.py)",
+                        "switchyard logits runs/quickstart --ids ids.json --output logits.safetensors");
     command->add_option("run", logits_.run, "run folder or checkpoint folder")->required();
     command->add_option("--ids", logits_.ids, "JSON file {\"ids\": [[...], ...]}")->required();
     command->add_option("--output", logits_.output, "safetensors file to write")->required();
@@ -133,8 +147,8 @@ class CommandLine {
   std::function<int()> chosen_;
 };
 
-/// What every rank found alike, rank 0 reports, and the launcher then ends the job. A rank that is still there after some seconds is the only one
-/// with this fault (a file that its machine lacks), and says so itself.
+/// What every rank found alike, rank 0 reports, and the launcher then ends the job. A rank that is still there after some seconds is the
+/// only one with this fault (a file that its machine lacks), and says so itself.
 int report_alike(const LaunchInfo& launch, const std::string& message, int exit_code) {
   if (launch.rank != 0) std::this_thread::sleep_for(std::chrono::seconds(3));
   std::cerr << "switchyard: " << message << std::endl;

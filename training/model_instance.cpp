@@ -31,20 +31,24 @@ std::vector<NamedBuffer> buffers(const ParameterGroup& group) {
 }
 
 /// Elements of the global tensor before the part held here.
-int64_t global_begin(const ParameterSlot& slot) { return slot.num_experts > 0 ? slot.first_expert * (slot.numel / slot.shape[0]) : 0; }
+int64_t global_begin(const ParameterSlot& slot) {
+  return slot.num_experts > 0 ? slot.first_expert * (slot.numel / slot.shape[0]) : 0;
+}
 
 void append_pieces(std::vector<TensorPiece>& pieces, const ParameterSlot& slot, const NamedBuffer& named) {
   const auto flat = named.buffer.narrow(0, slot.offset, slot.numel).cpu();
   const int64_t parts = slot.num_experts > 0 ? slot.shape[0] : 1, numel = slot.numel / parts;
   for (int64_t part = 0; part < parts; ++part) {
-    pieces.push_back({named.prefix + slot.name, slot.global_shape(), global_begin(slot) + part * numel, flat.narrow(0, part * numel, numel)});
+    pieces.push_back(
+        {named.prefix + slot.name, slot.global_shape(), global_begin(slot) + part * numel, flat.narrow(0, part * numel, numel)});
   }
 }
 
 void refuse_unknown_tensors(const std::set<std::string>& known, const CheckpointReader& checkpoint) {
   for (const auto& [name, shape] : checkpoint.tensors()) {
     if (name.starts_with("model.") && !known.contains(name)) {
-      throw UserError("checkpoint: tensor " + name + " is not part of the configured model; use the configuration that the checkpoint was made with");
+      throw UserError("checkpoint: tensor " + name +
+                      " is not part of the configured model; use the configuration that the checkpoint was made with");
     }
   }
 }
@@ -57,7 +61,8 @@ ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, co
   instance.transformer = Transformer(config, make_dispatcher(config, mesh));
   const auto parameters = instance.transformer->parameters_by_name();
   initialize_parameters(parameters, config, seed);
-  instance.store = std::make_unique<ParameterStore>(parameters, c10::typeMetaToScalarType(run_options.dtype()), run_options.device(), with_optimizer_state);
+  instance.store = std::make_unique<ParameterStore>(parameters, c10::typeMetaToScalarType(run_options.dtype()), run_options.device(),
+                                                    with_optimizer_state);
   return instance;
 }
 

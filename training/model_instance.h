@@ -14,17 +14,17 @@ struct ModelInstance {
   std::unique_ptr<ParameterStore> store;
 };
 
-/// Builds the model with this rank's experts and initial weights by `seed`. run_options: run dtype and device. with_optimizer_state: false for evaluation and generation.
-/// Collective over the expert group only in its forward; building exchanges nothing.
+/// Builds the model with this rank's experts and initial weights by `seed`. run_options: run dtype and device. with_optimizer_state: false
+/// for evaluation and generation. Collective over the expert group only in its forward; building exchanges nothing.
 ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, const at::TensorOptions& run_options, uint64_t seed,
                           bool with_optimizer_state);
 
-/// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). Dense tensors are shared out
-/// among all ranks, experts are written by the first rank of their expert_data group.
+/// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). Dense tensors are
+/// shared out among all ranks, experts are written by the first rank of their expert_data group.
 std::vector<TensorPiece> checkpoint_pieces(ParameterStore& store, const ProcessMesh& mesh);
 
-/// Fills the store from a checkpoint of any layout. Errors: UserError when a tensor is missing or has another shape, or the checkpoint holds a model
-/// tensor that this model lacks. Moments are read when the store has them.
+/// Fills the store from a checkpoint of any layout. Errors: UserError when a tensor is missing or has another shape, or the checkpoint
+/// holds a model tensor that this model lacks. Moments are read when the store has them.
 void load_checkpoint(ParameterStore& store, const CheckpointReader& checkpoint);
 
 }  // namespace switchyard

@@ -19,20 +19,28 @@ Precision resolve_precision(Precision wanted, at::Device device) {
 
 at::ScalarType run_dtype(Precision resolved) {
   switch (resolved) {
-    case Precision::kFp32: return at::kFloat;
-    case Precision::kBf16: return at::kBFloat16;
-    case Precision::kFp64: return at::kDouble;
-    case Precision::kAuto: break;
+    case Precision::kFp32:
+      return at::kFloat;
+    case Precision::kBf16:
+      return at::kBFloat16;
+    case Precision::kFp64:
+      return at::kDouble;
+    case Precision::kAuto:
+      break;
   }
   TORCH_INTERNAL_ASSERT(false, "precision `auto` must be resolved first");
 }
 
 std::string to_string(Precision precision) {
   switch (precision) {
-    case Precision::kAuto: return "auto";
-    case Precision::kFp32: return "fp32";
-    case Precision::kBf16: return "bf16";
-    case Precision::kFp64: return "fp64";
+    case Precision::kAuto:
+      return "auto";
+    case Precision::kFp32:
+      return "fp32";
+    case Precision::kBf16:
+      return "bf16";
+    case Precision::kFp64:
+      return "fp64";
   }
   return {};
 }

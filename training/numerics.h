@@ -20,8 +20,8 @@ Precision precision_from_string(const std::string& name);
 /// `auto`: CUDA where this build has it and a device is there. Errors: UserError when `cuda` is asked for and there is none.
 at::Device resolve_device(Device wanted, int64_t local_rank);
 
-/// Sets the intra-op threads: `wanted`, or when 0 the CPUs this process may use; where the launcher has not bound ranks to cores of their own, its
-/// share of them. torch under mpirun starts with one thread whatever the binding, so this is always called. Returns the number.
+/// Sets the intra-op threads: `wanted`, or when 0 the CPUs this process may use; where the launcher has not bound ranks to cores of their
+/// own, its share of them. torch under mpirun starts with one thread whatever the binding, so this is always called. Returns the number.
 int64_t set_threads(int64_t wanted, const LaunchInfo& launch);
 
 }  // namespace switchyard

@@ -12,8 +12,9 @@ struct Range {
 void update_range(ParameterGroup& group, const Range& range, const OptimizerConfig& config, double learning_rate, const at::Tensor& step) {
   if (range.begin == range.end) return;
   const auto part = [&](const at::Tensor& buffer) { return buffer.narrow(0, range.begin, range.end - range.begin); };
-  at::_fused_adamw_({part(group.master)}, {part(group.gradients)}, {part(group.exp_avg)}, {part(group.exp_avg_sq)}, /*max_exp_avg_sqs=*/{}, {step},
-                    learning_rate, config.beta1, config.beta2, range.weight_decay, config.eps, /*amsgrad=*/false, /*maximize=*/false);
+  at::_fused_adamw_({part(group.master)}, {part(group.gradients)}, {part(group.exp_avg)}, {part(group.exp_avg_sq)}, /*max_exp_avg_sqs=*/{},
+                    {step}, learning_rate, config.beta1, config.beta2, range.weight_decay, config.eps, /*amsgrad=*/false,
+                    /*maximize=*/false);
 }
 
 }  // namespace

@@ -78,7 +78,8 @@ struct CheckpointConfig {
   int64_t every = 0;  ///< steps; 0 = only at the end
   int64_t keep = 2;
   bool at_end = true;
-  SaveFailurePolicy on_failure = SaveFailurePolicy::kContinue;  ///< of a save between steps (a full disk); at the end it always fails the run
+  SaveFailurePolicy on_failure =
+      SaveFailurePolicy::kContinue;  ///< of a save between steps (a full disk); at the end it always fails the run
 };
 
 struct LoggingConfig {

@@ -19,7 +19,11 @@ void RunLog::open_file(const std::filesystem::path& file) {
   logger_->sinks().back()->set_pattern("%Y-%m-%d %H:%M:%S %v");
 }
 
-void RunLog::info(const std::string& line) { logger_->info(line); }
-void RunLog::warn(const std::string& line) { logger_->warn("warning: " + line); }
+void RunLog::info(const std::string& line) {
+  logger_->info(line);
+}
+void RunLog::warn(const std::string& line) {
+  logger_->warn("warning: " + line);
+}
 
 }  // namespace switchyard

@@ -10,10 +10,14 @@ namespace {
 /// From 1 at the start of the decay to 0 at its end.
 double decay(const ScheduleConfig& schedule, double share) {
   switch (schedule.kind) {
-    case ScheduleKind::kConstant: return 1.0;
-    case ScheduleKind::kCosine: return 0.5 * (1.0 + std::cos(std::numbers::pi * share));
-    case ScheduleKind::kLinear: return 1.0 - share;
-    case ScheduleKind::kWsd: return std::min(1.0, (1.0 - share) / schedule.decay_fraction);
+    case ScheduleKind::kConstant:
+      return 1.0;
+    case ScheduleKind::kCosine:
+      return 0.5 * (1.0 + std::cos(std::numbers::pi * share));
+    case ScheduleKind::kLinear:
+      return 1.0 - share;
+    case ScheduleKind::kWsd:
+      return std::min(1.0, (1.0 - share) / schedule.decay_fraction);
   }
   return 1.0;
 }

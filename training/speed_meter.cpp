@@ -29,7 +29,9 @@ double measure_peak_flops(at::ScalarType dtype, at::Device device) {
   return kFlops / best;
 }
 
-void SpeedMeter::start_step() { started_ = Clock::now(); }
+void SpeedMeter::start_step() {
+  started_ = Clock::now();
+}
 
 void SpeedMeter::end_step(double tokens) {
   const double seconds = seconds_since(started_);

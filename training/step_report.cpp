@@ -17,7 +17,9 @@ std::vector<int64_t> whole_numbers(const at::Tensor& counts_E) {
   return {longs.const_data_ptr<int64_t>(), longs.const_data_ptr<int64_t>() + longs.numel()};
 }
 
-double ratio(double part, double whole) { return whole > 0.0 ? part / whole : 0.0; }
+double ratio(double part, double whole) {
+  return whole > 0.0 ? part / whole : 0.0;
+}
 
 template <class Field>
 json each_layer(const std::vector<LayerHealth>& layers, Field LayerHealth::*field) {
@@ -111,13 +113,15 @@ json to_json(const StepReport& report, const std::vector<int64_t>& moe_layers) {
 }
 
 std::string console_line(const StepReport& report, int64_t total_steps, double eta_seconds) {
-  auto line = fmt::format("step {}/{}  loss {:.4f}  ce {:.4f}", report.step, total_steps, report.result.loss, report.result.sums.cross_entropy());
+  auto line =
+      fmt::format("step {}/{}  loss {:.4f}  ce {:.4f}", report.step, total_steps, report.result.loss, report.result.sums.cross_entropy());
   for (const auto& term : report.result.terms) line += fmt::format("  {} {:.3f}", term.name.substr(0, term.name.find('_')), term.mean);
   if (!report.result.terms.empty()) {
     line += fmt::format("  drop {:.2f}%  imbalance {:.2f}", 100.0 * report.dropped_share(), report.load_imbalance());
   }
   return line + fmt::format("  lr {:.2e}  grad {:.3f}  {:.1f}k tok/s  mfu {:.0f}%  eta {}{}", report.learning_rate, report.grad_norm,
-                            report.tokens_per_second / 1000.0, 100.0 * report.mfu, duration(eta_seconds), report.skipped ? "  SKIPPED" : "");
+                            report.tokens_per_second / 1000.0, 100.0 * report.mfu, duration(eta_seconds),
+                            report.skipped ? "  SKIPPED" : "");
 }
 
 }  // namespace switchyard

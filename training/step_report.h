@@ -13,15 +13,15 @@ namespace switchyard {
 
 /// Load and health of one MoE layer over a global batch.
 struct LayerHealth {
-  double load_imbalance = 0.0;      ///< max / mean of assigned
-  double max_violation = 0.0;       ///< MaxVio = load_imbalance - 1 (Wang et al. 2024, arXiv:2408.15664)
-  double load_variation = 0.0;      ///< standard deviation / mean of assigned
-  int64_t dead_experts = 0;         ///< without a single assignment
-  double dropped_share = 0.0;       ///< of assignments
-  double lost_tokens = 0.0;         ///< tokens that lost every expert
-  double dropped_gate_mass = 0.0;   ///< share of the gate weights that was dropped
-  double router_entropy = 0.0;      ///< nats, mean over tokens
-  double router_margin = 0.0;       ///< p(first) - p(second), mean over tokens
+  double load_imbalance = 0.0;     ///< max / mean of assigned
+  double max_violation = 0.0;      ///< MaxVio = load_imbalance - 1 (Wang et al. 2024, arXiv:2408.15664)
+  double load_variation = 0.0;     ///< standard deviation / mean of assigned
+  int64_t dead_experts = 0;        ///< without a single assignment
+  double dropped_share = 0.0;      ///< of assignments
+  double lost_tokens = 0.0;        ///< tokens that lost every expert
+  double dropped_gate_mass = 0.0;  ///< share of the gate weights that was dropped
+  double router_entropy = 0.0;     ///< nats, mean over tokens
+  double router_margin = 0.0;      ///< p(first) - p(second), mean over tokens
 };
 LayerHealth layer_health(const RoutingSums& sums);
 

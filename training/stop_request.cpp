@@ -19,6 +19,8 @@ void watch_stop_signals() {
   for (const int number : {SIGUSR1, SIGTERM, SIGINT}) std::signal(number, remember_signal);
 }
 
-bool stop_requested() { return stop_signal != 0; }
+bool stop_requested() {
+  return stop_signal != 0;
+}
 
 }  // namespace switchyard

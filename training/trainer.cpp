@@ -91,7 +91,8 @@ void Trainer::refuse_non_finite(const StepReport& report) const {
     if (tokens > 0) message += fmt::format("; layer {}: {:.0f} tokens with non-finite router logits", moe_layers_[l], tokens);
   }
   if (in_.config.training.non_finite == NonFinitePolicy::kSkip) return;
-  throw AgreedError(message + "; nothing was updated, the last checkpoint stands; lower optimizer.learning_rate, or set training.non_finite: skip");
+  throw AgreedError(message +
+                    "; nothing was updated, the last checkpoint stands; lower optimizer.learning_rate, or set training.non_finite: skip");
 }
 
 void Trainer::write(const StepReport& report) {
@@ -142,7 +143,8 @@ void Trainer::save_now(bool may_fail) {
                                 {"data_fingerprint", hex64(in_.data->fingerprint())},
                                 {"config", to_yaml(in_.config)}};
   try {
-    save_checkpoint(in_.folder.checkpoints(), step_, checkpoint_pieces(*model_.store, mesh_), state, in_.config.checkpoint.keep, *in_.world);
+    save_checkpoint(in_.folder.checkpoints(), step_, checkpoint_pieces(*model_.store, mesh_), state, in_.config.checkpoint.keep,
+                    *in_.world);
   } catch (const RunError& error) {
     if (!may_fail || in_.config.checkpoint.on_failure == SaveFailurePolicy::kStop) throw AgreedError(error.what());
     log_.warn(std::string(error.what()) + "; training goes on, earlier checkpoints stand");

@@ -29,7 +29,7 @@ struct TrainerInputs {
   std::shared_ptr<const EvaluationData> held_out;
   CommunicatorPtr world;
   LaunchInfo launch;
-  std::string command_line;  ///< for the run folder's record
+  std::string command_line;                                    ///< for the run folder's record
   std::function<bool()> wants_to_stop = [] { return false; };  ///< asked after each step; one rank that wants it stops all
 };
 

@@ -58,7 +58,8 @@ void Trainer::build(const std::optional<CheckpointReader>& checkpoint) {
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
     if (config.model.is_moe_layer(layer)) moe_layers_.push_back(layer);
   }
-  auto peak = at::scalar_tensor(config.logging.peak_gflops > 0.0 ? 1e9 * config.logging.peak_gflops : measure_peak_flops(dtype, device), at::kDouble);
+  auto peak = at::scalar_tensor(config.logging.peak_gflops > 0.0 ? 1e9 * config.logging.peak_gflops : measure_peak_flops(dtype, device),
+                                at::kDouble);
   in_.world->all_reduce_sum(peak)->wait();
   speed_ = std::make_unique<SpeedMeter>(training_flops_per_token(config.model, config.sequence_length()), peak.item<double>());
   log_.info(fmt::format("peak for MFU: {:.0f} GFLOP/s over {} rank(s), {}", peak.item<double>() / 1e9, in_.world->size(),
@@ -95,7 +96,8 @@ void Trainer::announce() {
     log_.info("aux_loss_scope global_batch with accumulation: each step makes one more forward without gradients, to count first");
   }
   if (config.training.max_minutes > 0.0) {
-    log_.info("training.max_minutes: the schedule follows the clock where it is ahead of the steps; such a run is not repeatable to the bit");
+    log_.info(
+        "training.max_minutes: the schedule follows the clock where it is ahead of the steps; such a run is not repeatable to the bit");
   }
 }
 

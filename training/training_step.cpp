@@ -47,7 +47,8 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
 }
 
 Batch to_device(Batch batch, at::Device device) {
-  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B}) *tensor = tensor->to(device);
+  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B})
+    *tensor = tensor->to(device);
   return batch;
 }
 
@@ -121,8 +122,9 @@ void TrainingStep::forward_backward(const Batch& batch, int64_t step, const Step
   objective.backward();
 }
 
-at::Tensor TrainingStep::term_objective(size_t term, const std::vector<RoutingStatistics>& statistics, const std::vector<RoutingSums>& layers,
-                                        const ScopeSums& scope, const StepSums& counts, LocalSums& local) const {
+at::Tensor TrainingStep::term_objective(size_t term, const std::vector<RoutingStatistics>& statistics,
+                                        const std::vector<RoutingSums>& layers, const ScopeSums& scope, const StepSums& counts,
+                                        LocalSums& local) const {
   if (terms_[term].scope == AuxLossScope::kGlobalBatch) return surrogate(terms_[term], layers, scope.layers);
   const auto sum = sum_over_sequences(terms_[term], statistics);
   local.sequence_values[term] = local.sequence_values[term] + sum.detach();

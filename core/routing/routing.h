@@ -9,8 +9,8 @@
 namespace switchyard {
 
 /// A list of assignments, not a [T, K] rectangle: top-k has N = T k, the dense gate T E, expert choice E C.
-/// An assignment that goes nowhere (its token is masked, or it was dropped for capacity) has expert_N = num_experts; it stays in the list, so
-/// that no size depends on the data. No token chooses one expert twice, and (token, choice) is unique.
+/// An assignment that goes nowhere (its token is masked, or it was dropped for capacity) has expert_N = num_experts; it stays in the list,
+/// so that no size depends on the data. No token chooses one expert twice, and (token, choice) is unique.
 struct Routing {
   at::Tensor token_N;   ///< int64, row of the token in x_TD
   at::Tensor expert_N;  ///< int64, global expert number, or num_experts for "nowhere"
@@ -32,20 +32,21 @@ struct TokenContext {
   uint64_t seed = 0;
 };
 
-/// Sums over the tokens of each sequence, one MoE layer, one micro-batch. Additive: any scope is a sum over B, over micro-batches, over ranks.
-/// Tensors marked "grad" are differentiable. All in max(fp32, run dtype) but the counts, which are float64 so that they can share a reduction.
+/// Sums over the tokens of each sequence, one MoE layer, one micro-batch. Additive: any scope is a sum over B, over micro-batches, over
+/// ranks. Tensors marked "grad" are differentiable. All in max(fp32, run dtype) but the counts, which are float64 so that they can share a
+/// reduction.
 struct RoutingStatistics {
-  at::Tensor assigned_BE;         ///< assignments before drops
-  at::Tensor dropped_BE;          ///< of these, dropped for capacity
-  at::Tensor tokens_B;            ///< unmasked tokens
-  at::Tensor probability_BE;      ///< sum of router probabilities (grad)
-  at::Tensor z_B;                 ///< sum of logsumexp(logits)^2 (grad)
-  at::Tensor lost_tokens_B;       ///< tokens that lost every expert
-  at::Tensor gate_mass_B;         ///< sum of gate weights before drops
-  at::Tensor dropped_gate_mass_B; ///< sum of the gate weights that were dropped
-  at::Tensor entropy_B;           ///< sum of the entropy of the probabilities, in nats
-  at::Tensor margin_B;            ///< sum of p(first) - p(second)
-  at::Tensor non_finite_B;        ///< tokens with a non-finite logit; what to do is decided by all ranks together
+  at::Tensor assigned_BE;          ///< assignments before drops
+  at::Tensor dropped_BE;           ///< of these, dropped for capacity
+  at::Tensor tokens_B;             ///< unmasked tokens
+  at::Tensor probability_BE;       ///< sum of router probabilities (grad)
+  at::Tensor z_B;                  ///< sum of logsumexp(logits)^2 (grad)
+  at::Tensor lost_tokens_B;        ///< tokens that lost every expert
+  at::Tensor gate_mass_B;          ///< sum of gate weights before drops
+  at::Tensor dropped_gate_mass_B;  ///< sum of the gate weights that were dropped
+  at::Tensor entropy_B;            ///< sum of the entropy of the probabilities, in nats
+  at::Tensor margin_B;             ///< sum of p(first) - p(second)
+  at::Tensor non_finite_B;         ///< tokens with a non-finite logit; what to do is decided by all ranks together
 };
 
 }  // namespace switchyard

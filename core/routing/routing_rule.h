@@ -1,5 +1,5 @@
-// A routing rule turns router logits into assignments. One small file a rule, registered by name in one table; adding a rule = its function,
-// a line in the table, a test.
+// A routing rule turns router logits into assignments. One small file a rule, registered by name in one table; adding a rule = its
+// function, a line in the table, a test.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
-// Softmax over all experts, then each token's k best: Switch (k = 1, arXiv:2101.03961), Mixtral (renormalised, arXiv:2401.04088), OLMoE (not
-// renormalised, arXiv:2409.02060).
+// Softmax over all experts, then each token's k best: Switch (k = 1, arXiv:2101.03961), Mixtral (renormalised, arXiv:2401.04088), OLMoE
+// (not renormalised, arXiv:2409.02060).
 #pragma once
 
 #include "core/routing/routing_rule.h"

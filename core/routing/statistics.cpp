@@ -54,10 +54,11 @@ void add_probability_sums(RoutingStatistics& statistics, const at::Tensor& proba
 
 }  // namespace
 
-RoutingStatistics collect_statistics(const at::Tensor& logits_TE, const RoutingDecision& before, const Routing& after, const TokenContext& context,
-                                     int64_t num_sequences) {
+RoutingStatistics collect_statistics(const at::Tensor& logits_TE, const RoutingDecision& before, const Routing& after,
+                                     const TokenContext& context, int64_t num_sequences) {
   const int64_t T = logits_TE.size(0), B = num_sequences, S = T / B;
-  const auto mask_T = context.mask_BS.defined() ? context.mask_BS.reshape({T}).to(logits_TE.scalar_type()) : at::ones({T}, logits_TE.options());
+  const auto mask_T =
+      context.mask_BS.defined() ? context.mask_BS.reshape({T}).to(logits_TE.scalar_type()) : at::ones({T}, logits_TE.options());
   RoutingStatistics statistics;
   statistics.assigned_BE = count_by_sequence(before.routing, B, S);
   statistics.dropped_BE = statistics.assigned_BE - count_by_sequence(after, B, S);

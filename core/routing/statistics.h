@@ -6,8 +6,8 @@
 namespace switchyard {
 
 /// Sums of one layer and micro-batch. `before`: as the router decided; `after`: with drops applied. B sequences of S tokens.
-RoutingStatistics collect_statistics(const at::Tensor& logits_TE, const RoutingDecision& before, const Routing& after, const TokenContext& context,
-                                     int64_t num_sequences);
+RoutingStatistics collect_statistics(const at::Tensor& logits_TE, const RoutingDecision& before, const Routing& after,
+                                     const TokenContext& context, int64_t num_sequences);
 
 /// Sums over sequences, micro-batches and ranks: one layer's RoutingStatistics added up, as one vector that is easy to reduce. float64.
 /// Columns: assigned [E], dropped [E], probability [E], then the scalars below.

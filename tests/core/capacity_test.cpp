@@ -32,7 +32,8 @@ TEST(Capacity, AmongFirstChoicesTheEarlierPositionOrTheHigherScoreWins) {
   auto routing = three_tokens();
   routing.weight_N = at::tensor({.6, .4, .7, .3, .9, .1}, at::kDouble);  // token 2 now wants expert 1 more than token 1 does
   const auto group_N = at::zeros({6}, at::kLong);
-  EXPECT_EQ(to_longs(keep_within_capacity(routing, group_N, longs({1}), DropOrder::kChoiceScorePosition)), (std::vector<int64_t>{1, 0, 0, 0, 1, 1}));
+  EXPECT_EQ(to_longs(keep_within_capacity(routing, group_N, longs({1}), DropOrder::kChoiceScorePosition)),
+            (std::vector<int64_t>{1, 0, 0, 0, 1, 1}));
 }
 
 TEST(Capacity, ScorePositionLetsAStrongSecondChoicePassAWeakFirstOne) {
@@ -87,8 +88,12 @@ TEST(Capacity, MaskedTokensDoNotCountInTheCapacity) {
   config.top_k = 1;
   config.capacity_factor = 0.5;
   auto context = tiny_context(1, 4, 29);
-  Routing routing{.token_N = longs({0, 1, 2, 3}), .expert_N = longs({0, 0, 0, 0}), .weight_N = at::ones({4}), .choice_N = longs({0, 0, 0, 0}),
-                  .num_experts = 1, .num_choices = 1};
+  Routing routing{.token_N = longs({0, 1, 2, 3}),
+                  .expert_N = longs({0, 0, 0, 0}),
+                  .weight_N = at::ones({4}),
+                  .choice_N = longs({0, 0, 0, 0}),
+                  .num_experts = 1,
+                  .num_choices = 1};
   EXPECT_EQ(to_longs(apply_capacity(routing, config, context, 1, 4).expert_N), (std::vector<int64_t>{0, 0, 1, 1}));
   context.mask_BS = at::tensor({1, 1, 0, 0}).to(at::kBool).view({1, 4});
   routing.expert_N = longs({0, 0, 1, 1});

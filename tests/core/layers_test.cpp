@@ -90,7 +90,8 @@ TEST(MoeLayer, ATokenThatLosesEveryExpertComesOutAsZero) {
   config.moe->capacity_factor = 0.5;  // 8 tokens, 4 experts, top-2: 2 slots an expert
   MoeLayer layer(config, make_local_dispatcher(4));
   for (auto& parameter : layer->parameters()) parameter.set_data(normal(parameter.sizes(), 5));
-  const auto x = normal({1, 1, 16}, 6).expand({1, 8, 16});  // equal tokens: all choose the same two experts, the first two positions get them
+  const auto x =
+      normal({1, 1, 16}, 6).expand({1, 8, 16});  // equal tokens: all choose the same two experts, the first two positions get them
   const auto output = layer->forward(x.contiguous(), tiny_context(1, 8, 29));
   EXPECT_GT(output.y_BSD[0][1].abs().max().item<double>(), 0.0);
   EXPECT_EQ(output.y_BSD[0].narrow(0, 2, 6).abs().max().item<double>(), 0.0);

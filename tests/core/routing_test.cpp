@@ -114,7 +114,9 @@ TEST(Balance, SwitchLossIsOneAtPerfectBalance) {
   EXPECT_DOUBLE_EQ(switch_balance_loss(sums, 2).item<double>(), 1.0);
 }
 
-TEST(Balance, ZLossIsTheMeanSquareOfTheLogsumexp) { EXPECT_DOUBLE_EQ(router_z_loss(both_to_expert_zero()).item<double>(), 3.0); }
+TEST(Balance, ZLossIsTheMeanSquareOfTheLogsumexp) {
+  EXPECT_DOUBLE_EQ(router_z_loss(both_to_expert_zero()).item<double>(), 3.0);
+}
 
 TEST(Balance, HuggingFaceFormPoolsLayersAndCountsAllChoices) {
   auto config = tiny_config();

@@ -68,7 +68,8 @@ TEST(Initialisation, DependsOnSeedNameAndGlobalExpertOnly) {
   auto whole = tiny_model(config, at::kFloat);
   // The same layer as if experts 2 and 3 alone stood here.
   auto here = normal({2, 24, 16}, 1, at::kFloat);
-  initialize_parameters({{.name = "layers.1.moe.experts.gate_up", .tensor = here, .decays = true, .num_experts = 4, .first_expert = 2}}, config, 7);
+  initialize_parameters({{.name = "layers.1.moe.experts.gate_up", .tensor = here, .decays = true, .num_experts = 4, .first_expert = 2}},
+                        config, 7);
   EXPECT_TRUE(at::equal(here, whole->named_parameters()["layers.1.moe.experts.gate_up"].narrow(0, 2, 2)));
   auto other = tiny_model(config, at::kFloat, /*seed=*/8);
   EXPECT_FALSE(at::equal(other->named_parameters()["embedding"], whole->named_parameters()["embedding"]));

@@ -14,7 +14,9 @@
 namespace switchyard {
 namespace {
 
-ModelConfig mixtral_like() { return tiny_config(); }
+ModelConfig mixtral_like() {
+  return tiny_config();
+}
 
 ModelConfig qwen2_moe_like() {
   auto config = tiny_config();
@@ -43,7 +45,8 @@ struct Exported {
   explicit Exported(const ModelConfig& config, int64_t max_shard_bytes = int64_t{1} << 30)
       : mesh(make_single_communicator(), 1), model(build_model(config, mesh, at::dtype(at::kFloat), /*seed=*/5, false)) {
     for (auto& group : model.store->groups()) {
-      for (const auto& slot : group.slots) ParameterGroup::view(group.master, slot).copy_(normal(slot.shape, 9 + slot.offset, at::kFloat) * 0.2);
+      for (const auto& slot : group.slots)
+        ParameterGroup::view(group.master, slot).copy_(normal(slot.shape, 9 + slot.offset, at::kFloat) * 0.2);
     }
     save_checkpoint(folder.path() / "checkpoints", 3, checkpoint_pieces(*model.store, mesh), {{"precision", "fp32"}}, 2, *mesh.world());
     run.config.model = config;
@@ -60,7 +63,9 @@ struct Exported {
   SavedRun run;
 };
 
-nlohmann::json read_json(const std::filesystem::path& path) { return nlohmann::json::parse(std::ifstream(path)); }
+nlohmann::json read_json(const std::filesystem::path& path) {
+  return nlohmann::json::parse(std::ifstream(path));
+}
 
 class EachFamily : public ::testing::TestWithParam<Family> {};
 

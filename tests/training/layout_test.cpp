@@ -60,13 +60,15 @@ class LayoutEquality : public ::testing::TestWithParam<NamedJob> {};
 TEST_P(LayoutEquality, HoldsInDoublePrecisionOverFiveSteps) {
   auto job = GetParam().job;
   const auto reference = train_on_threads(job);
-  for (const auto& layout : std::vector<Layout>{{1, 1, 2}, {2, 1, 4}, {2, 2, 4}, {2, 2, 1}, {4, 1, 2}, {4, 2, 2}, {4, 4, 2}, {4, 2, 1}, {4, 4, 1}}) {
+  for (const auto& layout :
+       std::vector<Layout>{{1, 1, 2}, {2, 1, 4}, {2, 2, 4}, {2, 2, 1}, {4, 1, 2}, {4, 2, 2}, {4, 4, 2}, {4, 2, 1}, {4, 4, 1}}) {
     if (!job.model.moe && layout.expert > 1) continue;
     job.ranks = layout.ranks;
     job.expert = layout.expert;
     job.micro_batch_size = layout.micro_batch_size;
     const auto trace = train_on_threads(job);
-    const auto where = ::testing::Message() << layout.ranks << " ranks, expert " << layout.expert << ", micro-batch " << layout.micro_batch_size;
+    const auto where = ::testing::Message() << layout.ranks << " ranks, expert " << layout.expert << ", micro-batch "
+                                            << layout.micro_batch_size;
     EXPECT_LT(largest_difference(reference, trace, 1), 1e-11) << where;
     EXPECT_LT(largest_difference(reference, trace, reference.steps.size()), 1e-10) << where;
     EXPECT_LT(largest_tensor_difference(reference, trace, job), 1e-9) << where;

@@ -10,8 +10,8 @@ namespace {
 
 TEST(AdamW, FollowsThePaperAndDecaysMatricesOnly) {
   const auto matrix = at::full({2, 2}, 2.0), norm = at::full({3}, 2.0);
-  ParameterStore store({{.name = "matrix", .tensor = matrix, .decays = true}, {.name = "norm.weight", .tensor = norm, .decays = false}}, at::kDouble,
-                       at::kCPU, true);
+  ParameterStore store({{.name = "matrix", .tensor = matrix, .decays = true}, {.name = "norm.weight", .tensor = norm, .decays = false}},
+                       at::kDouble, at::kCPU, true);
   OptimizerConfig config;
   config.weight_decay = 0.5;
   double m = 0.0, v = 0.0, decayed = 2.0, plain = 2.0;

@@ -94,6 +94,7 @@ checkpoint:
   every: 20
   keep: 5
   at_end: false
+  on_failure: stop
 logging:
   every: 3
   tensorboard: false

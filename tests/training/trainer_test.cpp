@@ -20,10 +20,12 @@ class TrainerTest : public ::testing::Test {
     std::ofstream text(folder_.path() / "text.txt");
     for (int i = 0; i < 400; ++i) text << "line " << i * i % 97 << " of the text\n";
     config_.name = "test";
+    config_.data.sequence_length = 8;
     config_.model = tiny_config();
     config_.model.vocab_size = 257;
     config_.model.moe->capacity_factor = 1.25;
-    config_.data.sources = {{.name = "text", .paths = {(folder_.path() / "text.txt").string()}, .validation_paths = {}, .validation_fraction = 0.1}};
+    config_.data.sources = {
+        {.name = "text", .paths = {(folder_.path() / "text.txt").string()}, .validation_paths = {}, .validation_fraction = 0.1}};
     config_.training.steps = 6;
     config_.training.global_batch_size = 4;
     config_.training.micro_batch_size = 1;
@@ -137,7 +139,8 @@ TEST_F(TrainerTest, ACheckpointOfOneLayoutGoesOnInAnother) {
   ASSERT_EQ(one.size(), two.size());
   for (size_t i = 0; i < 6; ++i) {
     EXPECT_NEAR(one[i].at("loss").get<double>(), two[i].at("loss").get<double>(), 1e-10 * one[i].at("loss").get<double>()) << i;
-    EXPECT_NEAR(one[i].at("grad_norm").get<double>(), two[i].at("grad_norm").get<double>(), 1e-9 * one[i].at("grad_norm").get<double>()) << i;
+    EXPECT_NEAR(one[i].at("grad_norm").get<double>(), two[i].at("grad_norm").get<double>(), 1e-9 * one[i].at("grad_norm").get<double>())
+        << i;
   }
 }
 

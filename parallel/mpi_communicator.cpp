@@ -1,4 +1,4 @@
-// Processes that exchange CPU tensors over MPI. The only file that includes mpi.h.
+// Processes that exchange CPU tensors over MPI. With mpi_job.cpp the only file that includes mpi.h.
 // Every wait polls a non-blocking operation under a deadline, so that a dead or stuck peer becomes an error with a name, not a hang.
 #include <chrono>
 #include <cstdio>
@@ -287,22 +287,6 @@ class MpiCommunicator : public Communicator {
 CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds) {
   TORCH_CHECK(timeout_seconds > 0, "make_mpi_communicator: timeout_seconds must be positive, got ", timeout_seconds);
   return std::make_shared<MpiCommunicator>(std::make_shared<Session>(), MPI_COMM_WORLD, timeout_seconds);
-}
-
-void abort_job(int exit_code) {
-  int started = 0, ended = 0;
-  MPI_Initialized(&started);
-  MPI_Finalized(&ended);
-  std::fflush(nullptr);
-  if (started && !ended) MPI_Abort(MPI_COMM_WORLD, exit_code);
-}
-
-std::string mpi_version() {
-  char text[MPI_MAX_LIBRARY_VERSION_STRING];
-  int length = 0;
-  check_mpi(MPI_Get_library_version(text, &length), "MPI_Get_library_version");
-  const std::string version(text, length);  // "Open MPI v4.1.4, package: ...", "MPICH Version:\t4.0.2\n..."
-  return version.substr(0, version.find_first_of(",\n"));
 }
 
 }  // namespace switchyard

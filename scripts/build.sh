@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 preset=${1:-release}
+shift || true
+targets=("$@")
 setup_options=()
 [[ $preset != cuda ]] || setup_options=(--cuda)
 scripts/setup.sh "${setup_options[@]}"
@@ -15,5 +17,5 @@ memory_jobs=$(($(awk '$1 == "MemAvailable:" {print $2}' /proc/meminfo) / (2 * 10
 
 start=$SECONDS
 cmake --preset "$preset"
-cmake --build --preset "$preset" --parallel "$jobs"
+cmake --build --preset "$preset" --parallel "$jobs" ${targets[0]:+--target "${targets[@]}"}
 echo "build: preset $preset built in $((SECONDS - start)) s with $jobs jobs"

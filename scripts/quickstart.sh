@@ -134,7 +134,7 @@ main() {
   times=() trial="" current_stage=""
   trap on_exit EXIT
   stage "set-up" scripts/setup.sh
-  stage "build" scripts/build.sh release
+  stage "build" scripts/build.sh release switchyard
   stage "corpus" scripts/prepare_corpus.sh
   stage "number of steps" choose_steps
   stage "training on $RANKS ranks, $steps steps" train

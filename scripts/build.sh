@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, configures and builds one preset: scripts/build.sh [release | debug | asan | cuda]
+# Sets up, configures and builds one preset, or some of its targets: scripts/build.sh [release | debug | asan | cuda] [TARGET ...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

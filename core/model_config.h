@@ -27,9 +27,10 @@ struct CapacityGroup {
 /// Who is dropped first when an expert is full: assignments are queued by these keys, and the tail is dropped.
 enum class DropOrder { kChoicePosition, kChoiceScorePosition, kScorePosition };
 
-/// Over which tokens a balancing term is formed. `sequence`: each row of the batch alone, averaged. `global_batch`: exact over all ranks
-/// and all micro-batches of the step.
-enum class AuxLossScope { kSequence, kGlobalBatch };
+/// Over which tokens a balancing term is formed. `sequence`: each row of the batch alone, averaged. `micro_batch`: a rank's micro-batch
+/// alone, averaged (depends on the layout). `global_batch`: exact over all ranks and all micro-batches of the step. `running`: the global
+/// sums of the step's micro-batches so far. `lagged`: the global sums of the step before.
+enum class AuxLossScope { kSequence, kMicroBatch, kGlobalBatch, kRunning, kLagged };
 
 /// `megatron`: E sum f_i P_i, f_i = c_i / (k N), summed over the MoE layers (1 a layer at perfect balance). `hugging_face`: layers pooled
 /// into one mean and f counted over k choices (k at perfect balance), as transformers' load_balancing_loss_func.
@@ -47,6 +48,7 @@ struct MoeConfig {
   double aux_loss_coeff = 0.01;
   AuxLossScope aux_loss_scope = AuxLossScope::kGlobalBatch;
   AuxLossForm aux_loss_form = AuxLossForm::kMegatron;
+  double importance_loss_coeff = 0.0;  ///< of CV(P)^2 (Shazeer 2017, arXiv:1701.06538, equation 7), over aux_loss_scope
   double z_loss_coeff = 0.001;
   std::optional<double> capacity_factor;  ///< none = dropless
   CapacityGroup capacity_group;

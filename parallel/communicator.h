@@ -1,5 +1,5 @@
 // Ranks that exchange tensors. Value-like handles over a small interface; MPI on processes, threads in tests, NCCL on GPUs.
-// Every method but rank() and size() is "Collective: every rank of the group must call this, in the same order."
+// Every method but rank(), size() and node() is "Collective: every rank of the group must call this, in the same order."
 #pragma once
 
 #include <cstdint>
@@ -27,10 +27,18 @@ class Communicator {
   virtual ~Communicator() = default;
   virtual int64_t rank() const = 0;
   virtual int64_t size() const = 0;
+  /// The number of the machine (of shared memory) that this rank stands on. Machines are numbered in the order of their first rank in the
+  /// world; a split group keeps the world's numbers.
+  virtual int64_t node() const = 0;
 
   /// In place: the sum over ranks in the order of ranks, so the same bits on every rank, in every run and under every communicator. bf16 is
   /// summed in fp32.
   virtual std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) = 0;
+  /// The first half of all_reduce_sum: of a one-dimensional tensor cut into parts, one a rank in the order of ranks (their sizes add up to
+  /// the tensor's), this rank's own becomes the sum. The other parts keep what they held.
+  virtual std::unique_ptr<Work> reduce_scatter_sum(at::Tensor tensor, const std::vector<int64_t>& parts) = 0;
+  /// The second half: every rank's own part goes to all.
+  virtual std::unique_ptr<Work> all_gather_parts(at::Tensor tensor, const std::vector<int64_t>& parts) = 0;
   virtual void all_reduce_max(at::Tensor tensor) = 0;
   /// Row counts along dimension 0, one a peer; both sides agree on them. Rows are sent and received in the order of ranks.
   virtual std::unique_ptr<Work> all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_rows, at::Tensor receive,
@@ -52,7 +60,8 @@ CommunicatorPtr make_single_communicator();
 
 /// Runs `body` on `num_ranks` threads, each with its own communicator of that size, and rethrows the first exception after all have ended:
 /// a rank that throws makes the others' exchanges throw too, so that nothing hangs. Each thread computes with one intra-op thread.
-void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body);
+/// ranks_per_node: consecutive ranks that node() says share a machine; 0 = all.
+void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body, int64_t ranks_per_node = 0);
 
 /// MPI_Init (once a process; MPI_Finalize at the end of the process's last handle) and the world's communicator.
 /// timeout_seconds: see Work::wait.

@@ -30,6 +30,14 @@ void check_all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_r
               send.scalar_type(), " ", send.sizes().slice(1), " do not fit rows of ", receive.scalar_type(), " ", receive.sizes().slice(1));
 }
 
+void check_parts(const char* operation, const at::Tensor& tensor, const std::vector<int64_t>& parts, int64_t num_ranks) {
+  check_contiguous(operation, tensor);
+  TORCH_CHECK(tensor.dim() == 1, operation, ": the tensor must have one dimension, this one has ", tensor.dim());
+  const auto sum = std::accumulate(parts.begin(), parts.end(), int64_t{0});
+  TORCH_CHECK(static_cast<int64_t>(parts.size()) == num_ranks && sum == tensor.numel(), operation, ": ", parts.size(), " parts of ", sum,
+              " elements in all for ", num_ranks, " ranks and a tensor of ", tensor.numel());
+}
+
 void check_root(int64_t root, int64_t num_ranks) {
   TORCH_CHECK(root >= 0 && root < num_ranks, "broadcast: there is no rank ", root, " among ", num_ranks);
 }

@@ -14,6 +14,9 @@ void check_all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_r
 
 void check_contiguous(const char* operation, const at::Tensor& tensor);
 
+/// A contiguous tensor of one dimension, cut into one part a rank.
+void check_parts(const char* operation, const at::Tensor& tensor, const std::vector<int64_t>& parts, int64_t num_ranks);
+
 void check_root(int64_t root, int64_t num_ranks);
 
 }  // namespace switchyard

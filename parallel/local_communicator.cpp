@@ -166,15 +166,34 @@ void take_rows(const std::vector<Tensors>& posts, int64_t rank, const at::Tensor
 
 class LocalCommunicator : public Communicator {
  public:
-  LocalCommunicator(std::shared_ptr<Board> board, int64_t rank) : board_(std::move(board)), rank_(rank) {}
+  LocalCommunicator(std::shared_ptr<Board> board, int64_t rank, int64_t node) : board_(std::move(board)), rank_(rank), node_(node) {}
 
   int64_t rank() const override { return rank_; }
   int64_t size() const override { return board_->size(); }
+  int64_t node() const override { return node_; }
 
   std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override {
     check_contiguous("all_reduce_sum", tensor);
     return start("all_reduce_sum", {tensor.detach().clone()},
                  [tensor](const std::vector<Tensors>& posts) { tensor.detach().copy_(sum_in_rank_order(stack_posts(posts))); });
+  }
+
+  std::unique_ptr<Work> reduce_scatter_sum(at::Tensor tensor, const std::vector<int64_t>& parts) override {
+    check_parts("reduce_scatter_sum", tensor, parts, size());
+    return start("reduce_scatter_sum", tensor.detach().clone().split_with_sizes(parts),
+                 [rank = rank_, mine = tensor.detach().split_with_sizes(parts)[rank_]](const std::vector<Tensors>& posts) {
+                   Tensors summands;
+                   for (const auto& post : posts) summands.push_back(post[rank]);
+                   mine.copy_(sum_in_rank_order(at::stack(summands)));
+                 });
+  }
+
+  std::unique_ptr<Work> all_gather_parts(at::Tensor tensor, const std::vector<int64_t>& parts) override {
+    check_parts("all_gather_parts", tensor, parts, size());
+    return start("all_gather_parts", {tensor.detach().split_with_sizes(parts)[rank_].clone()},
+                 [places = tensor.detach().split_with_sizes(parts)](const std::vector<Tensors>& posts) {
+                   for (size_t rank = 0; rank < posts.size(); ++rank) places[rank].copy_(posts[rank][0]);
+                 });
   }
 
   void all_reduce_max(at::Tensor tensor) override { tensor.detach().copy_(all_gather(tensor).amax(0)); }
@@ -209,7 +228,7 @@ class LocalCommunicator : public Communicator {
       if (posts[rank][0].item<int64_t>() == color) ranks.push_back(rank);
     }
     const auto place = std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin();
-    return std::make_shared<LocalCommunicator>(board_->child(number, ranks), place);
+    return std::make_shared<LocalCommunicator>(board_->child(number, ranks), place, node_);
   }
 
   void abort(int exit_code) override {
@@ -233,14 +252,15 @@ class LocalCommunicator : public Communicator {
 
   std::shared_ptr<Board> board_;
   int64_t rank_;
+  int64_t node_;
   int64_t next_number_ = 0;
 };
 
-void run_rank(const std::shared_ptr<Team>& team, const std::shared_ptr<Board>& board, int64_t rank,
+void run_rank(const std::shared_ptr<Team>& team, const std::shared_ptr<Board>& board, int64_t rank, int64_t node,
               const std::function<void(CommunicatorPtr)>& body) {
   at::set_num_threads(1);
   try {
-    body(std::make_shared<LocalCommunicator>(board, rank));
+    body(std::make_shared<LocalCommunicator>(board, rank, node));
   } catch (const std::exception& exception) {
     team->fail("rank " + std::to_string(rank) + " failed: " + exception.what(), std::current_exception());
   }
@@ -249,15 +269,18 @@ void run_rank(const std::shared_ptr<Team>& team, const std::shared_ptr<Board>& b
 
 }  // namespace
 
-void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body) {
-  TORCH_CHECK(num_ranks > 0, "run_ranks_as_threads: needs a rank, got ", num_ranks);
+void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body, int64_t ranks_per_node) {
+  TORCH_CHECK(num_ranks > 0 && ranks_per_node >= 0, "run_ranks_as_threads: ", num_ranks, " ranks, ", ranks_per_node, " a node");
+  if (ranks_per_node == 0) ranks_per_node = num_ranks;
   std::vector<int64_t> members(num_ranks);
   std::iota(members.begin(), members.end(), 0);
   const auto team = std::make_shared<Team>(num_ranks);
   const auto board = std::make_shared<Board>(team, members);
   const int num_threads = at::get_num_threads();
   std::vector<std::thread> threads;
-  for (int64_t rank = 0; rank < num_ranks; ++rank) threads.emplace_back(run_rank, team, board, rank, body);
+  for (int64_t rank = 0; rank < num_ranks; ++rank) {
+    threads.emplace_back(run_rank, team, board, rank, rank / ranks_per_node, body);
+  }
   for (auto& thread : threads) thread.join();
   at::set_num_threads(num_threads);
   if (team->first_exception) std::rethrow_exception(team->first_exception);

@@ -1,54 +1,18 @@
-// Processes that exchange CPU tensors over MPI. With mpi_job.cpp the only file that includes mpi.h.
-// Every wait polls a non-blocking operation under a deadline, so that a dead or stuck peer becomes an error with a name, not a hang.
-#include <chrono>
+// Processes that exchange CPU tensors over MPI. Every wait is that of an MpiWork.
 #include <cstdio>
 #include <exception>
-#include <limits>
 #include <numeric>
-#include <thread>
 
 #include <ATen/ATen.h>
-#include <mpi.h>
 
 #include "core/error.h"
 #include "parallel/communicator.h"
 #include "parallel/exchange_checks.h"
+#include "parallel/mpi_work.h"
 #include "parallel/rank_order_sum.h"
 
 namespace switchyard {
 namespace {
-
-void check_mpi(int code, const char* operation) {
-  if (code == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING];
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  throw RunError(std::string(operation) + ": " + std::string(text, length));
-}
-
-/// MPI counts in int: rows, not bytes, are counted, and more than fit are refused.
-int to_count(int64_t count, const char* operation) {
-  TORCH_CHECK(count <= std::numeric_limits<int>::max(), operation, ": ", count, " rows or elements are more than MPI can count (2^31 - 1)");
-  return static_cast<int>(count);
-}
-
-/// `bytes` bytes as one MPI element.
-class RowType {
- public:
-  RowType(int64_t bytes, const char* operation) {
-    check_mpi(MPI_Type_contiguous(to_count(bytes, operation), MPI_BYTE, &type_), operation);
-    check_mpi(MPI_Type_commit(&type_), operation);
-  }
-  RowType(const RowType&) = delete;
-  RowType& operator=(const RowType&) = delete;
-  /// MPI keeps the type until the exchanges that use it are done.
-  ~RowType() { MPI_Type_free(&type_); }
-
-  MPI_Datatype get() const { return type_; }
-
- private:
-  MPI_Datatype type_ = MPI_DATATYPE_NULL;
-};
 
 /// MPI between MPI_Init and MPI_Finalize. Held by every communicator, so that the last handle ends it.
 class Session {
@@ -71,77 +35,6 @@ class Session {
   }
 };
 
-/// Where an exchange stands in the job, for messages.
-struct Place {
-  int64_t rank = 0;
-  int64_t size = 1;
-  int64_t timeout_seconds = 0;
-};
-
-/// What MPI reads and writes until the request is done; must not move or go before.
-struct Buffers {
-  std::vector<at::Tensor> tensors;
-  std::vector<int> send_counts, send_starts, receive_counts, receive_starts;
-};
-
-class MpiWork : public Work {
- public:
-  MpiWork(const char* operation, Place place) : buffers(std::make_unique<Buffers>()), operation_(operation), place_(place) {}
-
-  ~MpiWork() override {
-    if (state_ == State::kDone) return;
-    // While an exception ends the job, peers may never answer; and MPI may still write into the buffers, so they are not given back.
-    if (std::uncaught_exceptions() > 0 || state_ == State::kLost) {
-      static_cast<void>(buffers.release());
-      return;
-    }
-    try {
-      wait();
-    } catch (const std::exception& exception) {
-      std::fputs(c10::str("[rank ", place_.rank, "/", place_.size, "] ", exception.what(), "\n").c_str(), stderr);
-      MPI_Abort(MPI_COMM_WORLD, 1);
-    }
-  }
-
-  void wait() override {
-    TORCH_CHECK(state_ == State::kUnderWay, "Work::wait: called twice");
-    state_ = State::kLost;  // unless poll() returns
-    poll();
-    state_ = State::kDone;
-    if (after) after();
-  }
-
-  MPI_Request request = MPI_REQUEST_NULL;
-  std::unique_ptr<Buffers> buffers;
-  std::function<void()> after;  ///< what is left to do once the bytes are here
-
- private:
-  enum class State { kUnderWay, kDone, kLost };
-
-  void poll() {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(place_.timeout_seconds);
-    for (int64_t tries = 0;; ++tries) {
-      int done = 0;
-      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation_);
-      if (done) return;
-      // Ranks that share a core move on only when the waiting one steps aside; in the first microseconds that costs more than it gives.
-      if (tries > kTriesBeforeYield) std::this_thread::yield();
-      if (std::chrono::steady_clock::now() > deadline) throw_late();
-    }
-  }
-
-  [[noreturn]] void throw_late() const {
-    throw RunError(c10::str(operation_, " on rank ", place_.rank, " of ", place_.size, " is not done after ", place_.timeout_seconds,
-                            " seconds (parallel.timeout_seconds): a rank of the group is gone, stuck or elsewhere"));
-  }
-
-  static constexpr int64_t kTriesBeforeYield = 100;
-
-  const char* operation_;
-  Place place_;
-  State state_ = State::kUnderWay;
-};
-
 std::vector<int> starts_of(const std::vector<int>& counts) {
   std::vector<int> starts(counts.size());
   std::exclusive_scan(counts.begin(), counts.end(), starts.begin(), 0);
@@ -156,7 +49,8 @@ std::vector<int> to_counts(const std::vector<int64_t>& rows, const char* operati
 
 class MpiCommunicator : public Communicator {
  public:
-  MpiCommunicator(std::shared_ptr<Session> session, MPI_Comm comm, int64_t timeout_seconds) : session_(std::move(session)), comm_(comm) {
+  MpiCommunicator(std::shared_ptr<Session> session, MPI_Comm comm, int64_t node, int64_t timeout_seconds)
+      : session_(std::move(session)), comm_(comm), node_(node) {
     int rank = 0, size = 0;
     check_mpi(MPI_Comm_rank(comm_, &rank), "MPI_Comm_rank");
     check_mpi(MPI_Comm_size(comm_, &size), "MPI_Comm_size");
@@ -165,19 +59,32 @@ class MpiCommunicator : public Communicator {
 
   int64_t rank() const override { return place_.rank; }
   int64_t size() const override { return place_.size; }
+  int64_t node() const override { return node_; }
 
   /// Every rank adds one part of the tensor in the order of ranks, and all gather the parts. MPI_Iallreduce would leave the order to the
   /// library, has no bf16, and took three times as long for 40 MB on two ranks.
   std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override {
     check_tensor("all_reduce_sum", tensor);
-    const auto parts = part_sizes(tensor.numel(), size());
-    auto arrived = at::empty({size() * parts[rank()]}, tensor.options());
-    auto work = start_all_to_all("all_reduce_sum", tensor.detach().view(-1), parts, arrived, std::vector<int64_t>(size(), parts[rank()]));
-    work->after = [comm = comm_, place = place_, tensor, parts, arrived] {
-      const auto sum = sum_in_rank_order(arrived.view({place.size, parts[place.rank]}));
-      gather_parts(comm, place, sum, parts, tensor);
+    const auto flat = tensor.detach().view(-1);
+    const auto parts = part_sizes(flat.numel(), size());
+    auto work = start_reduce_scatter("all_reduce_sum", flat, parts);
+    work->after = [comm = comm_, place = place_, flat, parts, add = std::move(work->after)] {
+      add();
+      start_gather("all_reduce_sum", comm, place, flat, parts)->wait();
     };
     return work;
+  }
+
+  std::unique_ptr<Work> reduce_scatter_sum(at::Tensor tensor, const std::vector<int64_t>& parts) override {
+    check_tensor("reduce_scatter_sum", tensor);
+    check_parts("reduce_scatter_sum", tensor, parts, size());
+    return start_reduce_scatter("reduce_scatter_sum", tensor.detach(), parts);
+  }
+
+  std::unique_ptr<Work> all_gather_parts(at::Tensor tensor, const std::vector<int64_t>& parts) override {
+    check_tensor("all_gather_parts", tensor);
+    check_parts("all_gather_parts", tensor, parts, size());
+    return start_gather("all_gather_parts", comm_, place_, tensor.detach(), parts);
   }
 
   /// By a gather: MPI_MAX does not say what becomes of NaN, and could leave another result on every rank. Meant for small tensors.
@@ -227,7 +134,7 @@ class MpiCommunicator : public Communicator {
     barrier();  // MPI_Comm_split cannot be polled: who is missing is found here, under the deadline
     MPI_Comm part = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split(comm_, to_count(color, "split"), static_cast<int>(rank()), &part), "split");
-    return std::make_shared<MpiCommunicator>(session_, part, place_.timeout_seconds);
+    return std::make_shared<MpiCommunicator>(session_, part, node_, place_.timeout_seconds);
   }
 
   void abort(int exit_code) override {
@@ -258,18 +165,28 @@ class MpiCommunicator : public Communicator {
     return work;
   }
 
-  /// The tensor from its parts, one a rank. Not a method: it runs when a Work is waited for, which may outlive its communicator's handle.
-  static void gather_parts(MPI_Comm comm, Place place, const at::Tensor& mine, const std::vector<int64_t>& parts,
-                           const at::Tensor& tensor) {
-    auto work = make_work("all_reduce_sum", place, {mine, tensor});
+  std::unique_ptr<MpiWork> start_reduce_scatter(const char* operation, const at::Tensor& flat, const std::vector<int64_t>& parts) const {
+    const int64_t mine = parts[rank()];
+    auto arrived = at::empty({size() * mine}, flat.options());
+    auto work = start_all_to_all(operation, flat, parts, arrived, std::vector<int64_t>(size(), mine));
+    work->after = [arrived, size = size(), place = flat.split_with_sizes(parts)[rank()]] {
+      place.copy_(sum_in_rank_order(arrived.view({size, place.numel()})));
+    };
+    return work;
+  }
+
+  /// Not a method: it runs when a Work is waited for, which may outlive its communicator's handle.
+  static std::unique_ptr<MpiWork> start_gather(const char* operation, MPI_Comm comm, Place place, const at::Tensor& flat,
+                                               const std::vector<int64_t>& parts) {
+    auto work = make_work(operation, place, {flat});
     auto& buffers = *work->buffers;
-    buffers.receive_counts = to_counts(parts, "all_reduce_sum");
+    buffers.receive_counts = to_counts(parts, operation);
     buffers.receive_starts = starts_of(buffers.receive_counts);
-    const RowType element(tensor.element_size(), "all_reduce_sum");
-    check_mpi(MPI_Iallgatherv(mine.const_data_ptr(), buffers.receive_counts[place.rank], element.get(), tensor.data_ptr(),
-                              buffers.receive_counts.data(), buffers.receive_starts.data(), element.get(), comm, &work->request),
-              "all_reduce_sum");
-    work->wait();
+    const RowType element(flat.element_size(), operation);
+    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, flat.data_ptr(), buffers.receive_counts.data(),
+                              buffers.receive_starts.data(), element.get(), comm, &work->request),
+              operation);
+    return work;
   }
 
   static void check_tensor(const char* operation, const at::Tensor& tensor) {
@@ -279,14 +196,34 @@ class MpiCommunicator : public Communicator {
 
   std::shared_ptr<Session> session_;
   MPI_Comm comm_;
+  int64_t node_;
   Place place_;
 };
+
+/// Processes that share memory, numbered by the smallest of their ranks in the world.
+int64_t find_node() {
+  MPI_Comm machine = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, /*key=*/0, MPI_INFO_NULL, &machine), "MPI_Comm_split_type");
+  int rank = 0, size = 0;
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
+  int first = rank;
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, machine), "find_node");
+  std::vector<int> first_of(size);
+  check_mpi(MPI_Allgather(&first, 1, MPI_INT, first_of.data(), 1, MPI_INT, MPI_COMM_WORLD), "find_node");
+  check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
+  int64_t node = 0;
+  for (int r = 0; r < first; ++r) node += first_of[r] == r;
+  return node;
+}
 
 }  // namespace
 
 CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds) {
   TORCH_CHECK(timeout_seconds > 0, "make_mpi_communicator: timeout_seconds must be positive, got ", timeout_seconds);
-  return std::make_shared<MpiCommunicator>(std::make_shared<Session>(), MPI_COMM_WORLD, timeout_seconds);
+  auto session = std::make_shared<Session>();
+  const auto node = find_node();
+  return std::make_shared<MpiCommunicator>(std::move(session), MPI_COMM_WORLD, node, timeout_seconds);
 }
 
 }  // namespace switchyard

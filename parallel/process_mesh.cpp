@@ -27,20 +27,27 @@ std::string list_ranks(int64_t first, int64_t stride, int64_t count) {
   return list + "]";
 }
 
-CommunicatorPtr split_into_expert_groups(Communicator& world, int64_t expert_degree) {
+CommunicatorPtr split_into_expert_groups(Communicator& world, int64_t expert_degree, RankOrder order) {
   if (expert_degree < 1 || world.size() % expert_degree != 0) {
     throw UserError("parallel.expert = " + std::to_string(expert_degree) + " does not divide the number of ranks, " +
                     std::to_string(world.size()) + "; use one of " + list_divisors(world.size()) + ", or another number of ranks");
   }
-  return world.split(world.rank() / expert_degree);
+  const int64_t replicas = world.size() / expert_degree;
+  return world.split(order == RankOrder::kExpertInner ? world.rank() / expert_degree : world.rank() % replicas);
+}
+
+CommunicatorPtr split_into_replicas(Communicator& world, int64_t expert_degree, RankOrder order) {
+  const int64_t replicas = world.size() / expert_degree;
+  return world.split(order == RankOrder::kExpertInner ? world.rank() % expert_degree : world.rank() / replicas);
 }
 
 }  // namespace
 
-ProcessMesh::ProcessMesh(CommunicatorPtr world, int64_t expert_degree)
+ProcessMesh::ProcessMesh(CommunicatorPtr world, int64_t expert_degree, RankOrder order)
     : world_(std::move(world)),
-      expert_(split_into_expert_groups(*world_, expert_degree)),
-      expert_data_(world_->split(world_->rank() % expert_degree)) {}
+      order_(order),
+      expert_(split_into_expert_groups(*world_, expert_degree, order)),
+      expert_data_(split_into_replicas(*world_, expert_degree, order)) {}
 
 const CommunicatorPtr& ProcessMesh::group(const std::string& axis) const {
   if (axis == "data") return world_;
@@ -50,12 +57,13 @@ const CommunicatorPtr& ProcessMesh::group(const std::string& axis) const {
 }
 
 std::string ProcessMesh::describe() const {
-  const int64_t num_ranks = world_->size(), expert = expert_->size(), expert_data = expert_data_->size();
+  const int64_t num_ranks = world_->size(), expert = expert_->size(), replicas = expert_data_->size();
+  const bool inner = order_ == RankOrder::kExpertInner;
   std::string text = "data groups (1):" + list_ranks(0, 1, num_ranks);
-  text += "\nexpert groups (" + std::to_string(expert_data) + "):";
-  for (int64_t group = 0; group < expert_data; ++group) text += list_ranks(group * expert, 1, expert);
+  text += "\nexpert groups (" + std::to_string(replicas) + "):";
+  for (int64_t group = 0; group < replicas; ++group) text += list_ranks(inner ? group * expert : group, inner ? 1 : replicas, expert);
   text += "\nexpert_data groups (" + std::to_string(expert) + "):";
-  for (int64_t group = 0; group < expert; ++group) text += list_ranks(group, expert, expert_data);
+  for (int64_t group = 0; group < expert; ++group) text += list_ranks(inner ? group : group * replicas, inner ? expert : 1, replicas);
   return text;
 }
 

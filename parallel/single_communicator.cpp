@@ -18,9 +18,20 @@ class SingleCommunicator : public Communicator {
  public:
   int64_t rank() const override { return 0; }
   int64_t size() const override { return 1; }
+  int64_t node() const override { return 0; }
 
   std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override {
     check_contiguous("all_reduce_sum", tensor);
+    return std::make_unique<FinishedWork>();
+  }
+
+  std::unique_ptr<Work> reduce_scatter_sum(at::Tensor tensor, const std::vector<int64_t>& parts) override {
+    check_parts("reduce_scatter_sum", tensor, parts, size());
+    return std::make_unique<FinishedWork>();
+  }
+
+  std::unique_ptr<Work> all_gather_parts(at::Tensor tensor, const std::vector<int64_t>& parts) override {
+    check_parts("all_gather_parts", tensor, parts, size());
     return std::make_unique<FinishedWork>();
   }
 

@@ -49,7 +49,7 @@ check_foreign_headers() {
   local rule headers home file line included
   for rule in \
     'yaml-cpp/*|training/yaml_reader.cpp' \
-    'mpi.h|parallel/mpi_*.cpp' \
+    'mpi.h|parallel/mpi_*.@(h|cpp)' \
     'nccl.h|parallel/nccl_*.cpp' \
     'spdlog/*|training/run_log.cpp' \
     'CLI/*|training/@(main|command_line).cpp' \

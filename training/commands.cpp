@@ -113,7 +113,7 @@ int eval_command(const EvalOptions& options, const Invocation& invocation) {
     throw UserError("data.sources: no source has held-out text; give one a validation_path or a validation_fraction");
   set_threads(run.config.training.threads, invocation.launch);
   const auto world = make_world(invocation.launch, run.config.parallel.timeout_seconds);
-  const ProcessMesh mesh(world, run.config.parallel.expert);
+  const ProcessMesh mesh(world, run.config.parallel.expert, run.config.parallel.rank_order);
   auto model = load_model(run, mesh);
   const auto domains = evaluate(model, data, mesh, run.config.training.micro_batch_size, run.config.evaluation.max_sequences);
   std::vector<int64_t> moe_layers;

@@ -16,18 +16,6 @@ void add_top_level_keys(RunKeys& keys) {
       .defaulting_to("the file's name without its ending");
 }
 
-void add_parallel_keys(RunKeys& keys) {
-  SectionKeys parallel(
-      keys, "parallel.", [](auto& config) -> auto& { return config.parallel; });
-  parallel
-      .add("expert", &ParallelConfig::expert, IntegerValue{1, kMaxSize},
-           "Expert-parallel degree: ranks that share out the experts of a layer. Divides the number of ranks and num_experts.")
-      .as_run();
-  parallel
-      .add("timeout_seconds", &ParallelConfig::timeout_seconds, IntegerValue{1, kMaxSize}, "A collective that waits longer ends the job.")
-      .as_run();
-}
-
 void add_data_keys(RunKeys& keys) {
   SectionKeys data(
       keys, "data.", [](auto& config) -> auto& { return config.data; });
@@ -38,6 +26,10 @@ void add_data_keys(RunKeys& keys) {
       .only_when("data.format", "is tokens", [](const RunConfig& config) { return config.data.format == DataFormat::kTokens; });
   data.add("sequence_length", &DataConfig::sequence_length, IntegerValue{1, kMaxLength}, "Tokens of one training sequence.")
       .defaulting_to("model.max_sequence_length");
+  data.add("reset_attention_mask", &DataConfig::reset_attention_mask, BooleanValue{},
+           "Attention does not look across an end-of-document token.");
+  data.add("reset_position_ids", &DataConfig::reset_position_ids, BooleanValue{},
+           "Positions start at 0 again behind an end-of-document token.");
 }
 
 void add_optimizer_keys(RunKeys& keys) {
@@ -70,65 +62,6 @@ void add_schedule_keys(RunKeys& keys) {
       .only_when("schedule.kind", "is wsd", [](const RunConfig& config) { return config.schedule.kind == Kind::kWsd; });
 }
 
-void add_training_keys(RunKeys& keys) {
-  SectionKeys training(
-      keys, "training.", [](auto& config) -> auto& { return config.training; });
-  training.add("steps", &TrainingConfig::steps, IntegerValue{.least = 1}, "Updates of the weights.").as_required().as_run();
-  training
-      .add("max_minutes", &TrainingConfig::max_minutes, NumberValue{}, "Ends the run after this time, whatever steps says; 0 = no limit.")
-      .as_run();
-  training.add("seed", &TrainingConfig::seed, IntegerValue{}, "Decides initial weights, order of the data and noise.");
-  training.add("precision", &TrainingConfig::precision,
-               WordValue<Precision>{
-                   {{"auto", Precision::kAuto}, {"fp32", Precision::kFp32}, {"bf16", Precision::kBf16}, {"fp64", Precision::kFp64}}},
-               "bf16: bf16 products, fp32 master weights. auto: bf16 where the processor has the instructions, else fp32.");
-  training
-      .add("device", &TrainingConfig::device, WordValue<Device>{{{"auto", Device::kAuto}, {"cpu", Device::kCpu}, {"cuda", Device::kCuda}}},
-           "Where to compute. auto: cuda where it is there.")
-      .as_run();
-  training
-      .add("global_batch_size", &TrainingConfig::global_batch_size, IntegerValue{1, kMaxLength}, "Sequences of one step, over all ranks.")
-      .as_required();
-  training
-      .add("micro_batch_size", &TrainingConfig::micro_batch_size, IntegerValue{1, kMaxLength},
-           "Sequences that a rank computes at once; micro_batch_size x ranks divides global_batch_size.")
-      .as_required()
-      .as_run();
-  training
-      .add("threads", &TrainingConfig::threads, IntegerValue{0, 4096},
-           "Threads of a rank; 0 = the CPUs are shared out among the ranks of the machine.")
-      .as_run();
-  training
-      .add("non_finite", &TrainingConfig::non_finite,
-           WordValue<NonFinitePolicy>{{{"stop", NonFinitePolicy::kStop}, {"skip", NonFinitePolicy::kSkip}}},
-           "What all ranks do when a loss or a gradient is not finite.")
-      .as_run();
-}
-
-void add_watching_keys(RunKeys& keys) {
-  SectionKeys evaluation(
-      keys, "evaluation.", [](auto& config) -> auto& { return config.evaluation; });
-  evaluation.add("every", &EvaluationConfig::every, IntegerValue{}, "Steps between evaluations on held-out data; 0 = only at the end.")
-      .as_run();
-  evaluation.add("max_sequences", &EvaluationConfig::max_sequences, IntegerValue{}, "Held-out sequences of each source; 0 = all.").as_run();
-  SectionKeys checkpoint(
-      keys, "checkpoint.", [](auto& config) -> auto& { return config.checkpoint; });
-  checkpoint.add("every", &CheckpointConfig::every, IntegerValue{}, "Steps between checkpoints; 0 = only at the end.").as_run();
-  checkpoint.add("keep", &CheckpointConfig::keep, IntegerValue{.least = 2}, "Newest checkpoints that are kept.").as_run();
-  checkpoint.add("at_end", &CheckpointConfig::at_end, BooleanValue{}, "Writes one after the last step.").as_run();
-  checkpoint
-      .add("on_failure", &CheckpointConfig::on_failure,
-           WordValue<SaveFailurePolicy>{{{"continue", SaveFailurePolicy::kContinue}, {"stop", SaveFailurePolicy::kStop}}},
-           "What a save between steps that fails (a full disk) does to the run; at the end it always fails it.")
-      .as_run();
-  SectionKeys logging(
-      keys, "logging.", [](auto& config) -> auto& { return config.logging; });
-  logging.add("every", &LoggingConfig::every, IntegerValue{.least = 1}, "Steps between lines on the console; metrics.jsonl has every step.")
-      .as_run();
-  logging.add("tensorboard", &LoggingConfig::tensorboard, BooleanValue{}, "Writes TensorBoard events into the run folder.").as_run();
-  logging.add("peak_gflops", &LoggingConfig::peak_gflops, NumberValue{}, "Peak of one rank, for MFU; 0 = measured at the start.").as_run();
-}
-
 RunKeys make_config_keys() {
   RunKeys keys;
   add_top_level_keys(keys);
@@ -139,6 +72,7 @@ RunKeys make_config_keys() {
   add_optimizer_keys(keys);
   add_schedule_keys(keys);
   add_training_keys(keys);
+  add_routing_keys(keys);
   add_watching_keys(keys);
   return keys;
 }
@@ -179,6 +113,7 @@ const std::vector<ConfigSection>& config_sections() {
       {"optimizer", "AdamW."},
       {"schedule", "The learning rate over the steps."},
       {"training", "Length, batch, precision and machine."},
+      {"routing", "The routers' choices, written down or taken from another run."},
       {"evaluation", "Loss on held-out data, by source."},
       {"checkpoint", "What is saved, and how often."},
       {"logging", "What is shown, and how often."},

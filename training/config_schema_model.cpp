@@ -39,12 +39,20 @@ void add_routing_keys(Keys& moe) {
           "nothing.")
       .defaulting_to("true, but false for top_k 1");
   moe.add("aux_loss_coeff", &MoeConfig::aux_loss_coeff, NumberValue{}, "Weight of the load-balancing loss; 0 = none.");
-  moe.add("aux_loss_scope", &MoeConfig::aux_loss_scope,
-          WordValue<AuxLossScope>{{{"sequence", AuxLossScope::kSequence}, {"global_batch", AuxLossScope::kGlobalBatch}}},
-          "Tokens over which balance is measured: each sequence alone, or the whole step over all ranks (exact).");
+  moe.add(
+      "aux_loss_scope", &MoeConfig::aux_loss_scope,
+      WordValue<AuxLossScope>{{{"sequence", AuxLossScope::kSequence},
+                               {"micro_batch", AuxLossScope::kMicroBatch},
+                               {"global_batch", AuxLossScope::kGlobalBatch},
+                               {"running", AuxLossScope::kRunning},
+                               {"lagged", AuxLossScope::kLagged}}},
+      "Tokens over which balance is measured: each sequence alone; a rank's micro-batch (depends on the layout); the whole step over all "
+      "ranks (exact); the step's micro-batches so far; or the step before.");
   moe.add("aux_loss_form", &MoeConfig::aux_loss_form,
           WordValue<AuxLossForm>{{{"megatron", AuxLossForm::kMegatron}, {"hugging_face", AuxLossForm::kHuggingFace}}},
           "megatron: summed over layers, 1 a layer at perfect balance. hugging_face: layers pooled, top_k at perfect balance.");
+  moe.add("importance_loss_coeff", &MoeConfig::importance_loss_coeff, NumberValue{},
+          "Weight of the importance loss, the squared coefficient of variation of the experts' mean probabilities; 0 = none.");
   moe.add("z_loss_coeff", &MoeConfig::z_loss_coeff, NumberValue{},
           "Weight of the router z-loss, the mean square of logsumexp(logits); 0 = none.");
   moe.add("input_jitter", &MoeConfig::input_jitter, NumberValue{.most = 1.0, .most_excluded = true},

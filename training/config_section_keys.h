@@ -43,5 +43,9 @@ class SectionKeys {
 
 void add_model_keys(RunKeys& keys);
 void add_moe_keys(RunKeys& keys);
+void add_parallel_keys(RunKeys& keys);
+void add_training_keys(RunKeys& keys);
+void add_routing_keys(RunKeys& keys);
+void add_watching_keys(RunKeys& keys);
 
 }  // namespace switchyard

@@ -195,6 +195,17 @@ Problem TextValue::read(const YamlNode& node, std::string& value) const {
   return std::nullopt;
 }
 
+Problem OptionalTextValue::read(const YamlNode& node, std::optional<std::string>& value) const {
+  if (node.kind == YamlNode::Kind::kNull) {
+    value.reset();
+    return std::nullopt;
+  }
+  std::string text;
+  if (Problem problem = TextValue{}.read(node, text)) return problem;
+  value = text;
+  return std::nullopt;
+}
+
 Problem TextListValue::read(const YamlNode& node, std::vector<std::string>& value) const {
   std::vector<std::string> texts;
   for (const YamlNode& item : node.kind == YamlNode::Kind::kList ? node.items : std::vector{node}) {

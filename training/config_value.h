@@ -76,6 +76,14 @@ struct TextValue {
   std::string range() const { return "not empty"; }
 };
 
+/// A text, or null for "none".
+struct OptionalTextValue {
+  Problem read(const YamlNode& node, std::optional<std::string>& value) const;
+  std::string write(const std::optional<std::string>& value) const { return value ? quoted_text(*value) : "null"; }
+  std::string type() const { return "text or null"; }
+  std::string range() const { return ""; }
+};
+
 /// One text or a list of texts.
 struct TextListValue {
   bool may_be_empty = false;

@@ -8,11 +8,22 @@
 #include <vector>
 
 #include "core/model_config.h"
+#include "parallel/process_mesh.h"
 
 namespace switchyard {
 
+/// `auto`: hierarchical where an expert group spans several machines with several of its ranks on each.
+enum class AllToAllKind { kAuto, kFlat, kHierarchical };
+
 struct ParallelConfig {
-  int64_t expert = 1;             ///< expert-parallel degree: ranks that share out the experts of a layer
+  int64_t expert = 1;  ///< expert-parallel degree: ranks that share out the experts of a layer
+  RankOrder rank_order = RankOrder::kExpertInner;
+  int64_t zero_stage = 0;                  ///< 1: optimizer state and master weights are shared out over the data axis (ZeRO-1)
+  int64_t gradient_bucket_size = 1 << 24;  ///< elements that one gradient reduction sums at most; 0 = no limit
+  bool overlap_gradient_sync = false;      ///< buckets are reduced while backward still runs
+  int64_t dispatch_chunks = 1;             ///< a layer's tokens travel in this many pieces
+  bool overlap_shared_expert = true;       ///< the shared expert computes while rows travel
+  AllToAllKind all_to_all = AllToAllKind::kAuto;
   int64_t timeout_seconds = 600;  ///< a collective that waits longer ends the job
 };
 
@@ -30,6 +41,8 @@ struct DataConfig {
   DataFormat format = DataFormat::kText;  ///< `text`: raw bytes, byte tokenizer. `tokens`: Megatron .bin/.idx or headerless ids
   std::string token_dtype = "uint16";     ///< of headerless files: uint16 | uint32
   int64_t sequence_length = 0;            ///< S; 0 = model.max_sequence_length
+  bool reset_attention_mask = false;      ///< attention does not cross an end-of-document token
+  bool reset_position_ids = false;        ///< positions start at 0 again behind an end-of-document token
   std::vector<DataSource> sources;
 };
 
@@ -54,6 +67,8 @@ struct ScheduleConfig {
 enum class Precision { kAuto, kFp32, kBf16, kFp64 };
 enum class Device { kAuto, kCpu, kCuda };
 enum class NonFinitePolicy { kStop, kSkip };
+/// What is computed again in backward instead of kept: nothing, the MoE layers, or whole blocks.
+enum class Recompute { kNone, kMoe, kBlock };
 
 struct TrainingConfig {
   int64_t steps = 0;
@@ -65,6 +80,13 @@ struct TrainingConfig {
   int64_t micro_batch_size = 0;   ///< sequences a rank computes at once
   int64_t threads = 0;            ///< per rank; 0 = the CPUs this rank may use, shared out among the local ranks
   NonFinitePolicy non_finite = NonFinitePolicy::kStop;
+  Recompute recompute = Recompute::kNone;
+};
+
+/// The routers' choices of a run, written down or taken from another run: how comparisons in fp32 keep near-ties from falling differently.
+struct RoutingConfig {
+  std::optional<std::string> record;  ///< folder to write; none = off
+  std::optional<std::string> replay;  ///< folder of a recorded run; none = off
 };
 
 struct EvaluationConfig {
@@ -97,6 +119,7 @@ struct RunConfig {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   TrainingConfig training;
+  RoutingConfig routing;
   EvaluationConfig evaluation;
   CheckpointConfig checkpoint;
   LoggingConfig logging;

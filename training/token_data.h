@@ -44,6 +44,8 @@ struct Batch {
   at::Tensor mask_BS;          ///< bool: the target counts
   at::Tensor global_sample_B;  ///< int64, number within the step's global batch
   at::Tensor domain_B;         ///< int64, index of the source
+  at::Tensor document_BS;      ///< as in TokenContext; undefined unless data.reset_attention_mask
+  at::Tensor position_BS;      ///< as in TokenContext; undefined unless data.reset_position_ids
 };
 
 /// The training data: sample i of step s (from 1) is the same tokens on every layout.

@@ -11,7 +11,7 @@
 namespace switchyard {
 
 Trainer::Trainer(TrainerInputs inputs)
-    : in_(std::move(inputs)), log_(in_.world->rank() == 0), mesh_(in_.world, in_.config.parallel.expert) {
+    : in_(std::move(inputs)), log_(in_.world->rank() == 0), mesh_(in_.world, in_.config.parallel.expert, in_.config.parallel.rank_order) {
   check_ranks_agree();
   const int64_t resumed_step = open_run_folder();
   std::optional<CheckpointReader> checkpoint;

@@ -3,10 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include <ATen/core/Tensor.h>
 
 namespace switchyard {
+
+class PhaseObserver;
+class RoutingTrace;
 
 /// A list of assignments, not a [T, K] rectangle: top-k has N = T k, the dense gate T E, expert choice E C.
 /// An assignment that goes nowhere (its token is masked, or it was dropped for capacity) has expert_N = num_experts; it stays in the list,
@@ -26,10 +30,14 @@ struct TokenContext {
   at::Tensor mask_BS;          ///< bool, true = a real token. Undefined = all are
   at::Tensor token_ids_BS;     ///< int64
   at::Tensor domain_B;         ///< int64, which data source
+  at::Tensor document_BS;      ///< int64, number of the document within its sequence; attention stays inside one. Undefined = one document
+  at::Tensor position_BS;      ///< int64, position for the rotary embeddings. Undefined = 0 ... S-1
   int64_t step = 0;
   int64_t layer = 0;
   bool training = false;
   uint64_t seed = 0;
+  std::shared_ptr<RoutingTrace> routing_trace;  ///< keeps or gives the routers' choices; null = they are made and forgotten
+  PhaseObserver* observer = nullptr;            ///< is told how far the pass has come; null = nobody is
 };
 
 /// Sums over the tokens of each sequence, one MoE layer, one micro-batch. Additive: any scope is a sum over B, over micro-batches, over

@@ -70,8 +70,10 @@ TEST(CombineRows, GradientsMatchFiniteDifferences) {
   at::manual_seed(1);
   const auto rows_RD = at::randn({5, 3}, at::kDouble), weight_TK = at::randn({3, 2}, at::kDouble), g_TD = at::randn({3, 3}, at::kDouble);
   const auto slot_TK = longs({4, 1, -1, 0, -1, -1}).view({3, 2});  // rows 2 and 3 belong to nobody
-  expect_gradient_matches_differences([&](const at::Tensor& rows) { return (combine_rows(rows, slot_TK, weight_TK) * g_TD).sum(); }, rows_RD);
-  expect_gradient_matches_differences([&](const at::Tensor& weight) { return (combine_rows(rows_RD, slot_TK, weight) * g_TD).sum(); }, weight_TK);
+  expect_gradient_matches_differences([&](const at::Tensor& rows) { return (combine_rows(rows, slot_TK, weight_TK) * g_TD).sum(); },
+                                      rows_RD);
+  expect_gradient_matches_differences([&](const at::Tensor& weight) { return (combine_rows(rows_RD, slot_TK, weight) * g_TD).sum(); },
+                                      weight_TK);
 }
 
 TEST(CombineRows, ARowThatNobodyNamesGetsAZeroGradient) {

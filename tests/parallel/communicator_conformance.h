@@ -49,6 +49,29 @@ inline void sums_in_the_order_of_ranks_to_the_bit(Communicator& group) {
   }
 }
 
+/// Parts of 2, 3, 4, ... elements: a rank's own holds the sum, the others what they held. Then all hold all sums.
+inline void sums_by_parts_and_gathers_them(Communicator& group) {
+  std::vector<int64_t> parts;
+  int64_t count = 0, first = 0;
+  for (int64_t rank = 0; rank < group.size(); ++rank) {
+    if (rank == group.rank()) first = count;
+    parts.push_back(rank + 2);
+    count += rank + 2;
+  }
+  const auto before = numbered(group.rank(), count, at::kFloat);
+  auto whole = before.clone();
+  group.all_reduce_sum(whole)->wait();
+  auto tensor = before.clone(), expected = before.clone();
+  const int64_t mine = parts[group.rank()];
+  expected.narrow(0, first, mine).copy_(whole.narrow(0, first, mine));
+  group.reduce_scatter_sum(tensor, parts)->wait();
+  expect_equal(tensor, expected);
+  group.all_gather_parts(tensor, parts)->wait();
+  expect_equal(tensor, whole);
+  EXPECT_THROW(group.reduce_scatter_sum(tensor, {}), c10::Error);
+  EXPECT_THROW(group.all_gather_parts(tensor.view({1, -1}), parts), c10::Error);
+}
+
 inline void takes_the_maximum(Communicator& group) {
   const double last = static_cast<double>(group.size() - 1);
   auto tensor = at::tensor({static_cast<double>(group.rank()), -static_cast<double>(group.rank())}, at::kDouble);
@@ -164,6 +187,7 @@ inline constexpr Check kChecks[] = {
     {"SumsOverRanks", sums_over_ranks},
     {"SumsBfloat16InFp32", sums_bfloat16_in_fp32},
     {"SumsInTheOrderOfRanksToTheBit", sums_in_the_order_of_ranks_to_the_bit},
+    {"SumsByPartsAndGathersThem", sums_by_parts_and_gathers_them},
     {"TakesTheMaximum", takes_the_maximum},
     {"ExchangesUnevenRowsInTheOrderOfRanks", exchanges_uneven_rows_in_the_order_of_ranks},
     {"ExchangesWhereMostHaveNothing", exchanges_where_most_have_nothing},

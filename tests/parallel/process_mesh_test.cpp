@@ -37,6 +37,23 @@ TEST(ProcessMesh, DegreeOneKeepsAllExpertsOnEveryRankAndFullDegreeOnOne) {
   });
 }
 
+TEST(ProcessMesh, ExpertOuterPutsReplicasOfAnExpertSideBySide) {
+  //            replica 0  replica 1  replica 2
+  // expert 0       0          1          2
+  // expert 1       3          4          5
+  run_ranks_as_threads(6, [](CommunicatorPtr world) {
+    const ProcessMesh mesh(world, 2, RankOrder::kExpertOuter);
+    const int64_t rank = world->rank();
+    EXPECT_EQ(members(*mesh.group("expert"), rank), (std::vector<int64_t>{rank % 3, rank % 3 + 3}));
+    EXPECT_EQ(members(*mesh.group("expert_data"), rank), rank < 3 ? (std::vector<int64_t>{0, 1, 2}) : (std::vector<int64_t>{3, 4, 5}));
+    EXPECT_EQ(mesh.group("expert")->rank(), rank / 3);
+    EXPECT_EQ(mesh.describe(),
+              "data groups (1): [0 1 2 3 4 5]\n"
+              "expert groups (3): [0 3] [1 4] [2 5]\n"
+              "expert_data groups (2): [0 1 2] [3 4 5]");
+  });
+}
+
 TEST(ProcessMesh, DescribesItsGroups) {
   run_ranks_as_threads(4, [](CommunicatorPtr world) {
     EXPECT_EQ(ProcessMesh(world, 2).describe(),

@@ -95,9 +95,12 @@ INSTANTIATE_TEST_SUITE_P(
                     {"model.moe.num_expert=6"},
                     "command line: model.moe.num_expert = 6 is not a known key; did you mean model.moe.num_experts?"},
         BadOverride{"WrongSection", {"model.top_k=2"}, "command line: model.top_k = 2 is not a known key; did you mean model.moe.top_k?"},
-        BadOverride{"FarFromAll",
-                    {"parallel.lr=2"},
-                    "command line: parallel.lr = 2 is not a known key; known here: parallel.expert, parallel.timeout_seconds"},
+        BadOverride{
+            "FarFromAll",
+            {"parallel.lr=2"},
+            "command line: parallel.lr = 2 is not a known key; known here: parallel.expert, parallel.rank_order, parallel.zero_stage, "
+            "parallel.gradient_bucket_size, parallel.overlap_gradient_sync, parallel.dispatch_chunks, parallel.overlap_shared_expert, "
+            "parallel.all_to_all, parallel.timeout_seconds"},
         BadOverride{"UnknownSection", {"optimiser.eps=1"}, "command line: optimiser is not a known section; did you mean optimizer?"},
         BadOverride{"UnknownKeySetToNull",
                     {"training.step=null"},

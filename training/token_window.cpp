@@ -11,7 +11,9 @@ Batch make_batch(int64_t num_rows, int64_t sequence_length) {
           .targets_BS = at::zeros({num_rows, sequence_length}, at::kLong),
           .mask_BS = at::zeros({num_rows, sequence_length}, at::kBool),
           .global_sample_B = at::zeros({num_rows}, at::kLong),
-          .domain_B = at::zeros({num_rows}, at::kLong)};
+          .domain_B = at::zeros({num_rows}, at::kLong),
+          .document_BS = {},
+          .position_BS = {}};
 }
 
 void fill_row(Batch& batch, int64_t row, const TokenStream& stream, TokenRange tokens) {

@@ -40,10 +40,13 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
           .mask_BS = batch.mask_BS,
           .token_ids_BS = batch.inputs_BS,
           .domain_B = batch.domain_B,
+          .document_BS = batch.document_BS,
+          .position_BS = batch.position_BS,
           .step = step,
           .layer = 0,
           .training = training,
-          .seed = seed};
+          .seed = seed,
+          .routing_trace = {}};
 }
 
 Batch to_device(Batch batch, at::Device device) {

@@ -71,9 +71,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadOverride{"Yes", {"model.tie_embeddings=yes"}, "command line: model.tie_embeddings = yes is not true or false"},
         BadOverride{
             "UnknownWord", {"schedule.kind=cosinus"}, "command line: schedule.kind = cosinus is not one of constant, cosine, linear, wsd"},
-        BadOverride{"LaterScope",
-                    {"model.moe.aux_loss_scope=running"},
-                    "command line: model.moe.aux_loss_scope = running is not one of sequence, global_batch"},
+        BadOverride{"UnknownScope",
+                    {"model.moe.aux_loss_scope=device"},
+                    "command line: model.moe.aux_loss_scope = device is not one of sequence, micro_batch, global_batch, running, lagged"},
         BadOverride{"DropOrder",
                     {"model.moe.drop_order=[position]"},
                     "command line: model.moe.drop_order = [position] is not one of [choice, position], "},

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include "core/error.h"
+#include "parallel/forwarding_communicator.h"
 #include "tests/parallel/dispatcher_conformance.h"
 
 namespace switchyard {
@@ -71,24 +72,15 @@ TEST(AllToAllDispatcher, StandsByExpertThenRankThenToken) {
 }
 
 /// Notes when exchanges start and end; passes everything on.
-class NotingCommunicator : public Communicator {
+class NotingCommunicator : public ForwardingCommunicator {
  public:
-  NotingCommunicator(CommunicatorPtr inner, std::vector<std::string>& notes) : inner_(std::move(inner)), notes_(notes) {}
+  NotingCommunicator(CommunicatorPtr inner, std::vector<std::string>& notes) : ForwardingCommunicator(std::move(inner)), notes_(notes) {}
 
-  int64_t rank() const override { return inner_->rank(); }
-  int64_t size() const override { return inner_->size(); }
-  std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override { return inner_->all_reduce_sum(tensor); }
-  void all_reduce_max(at::Tensor tensor) override { inner_->all_reduce_max(tensor); }
   std::unique_ptr<Work> all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_rows, at::Tensor receive,
                                    const std::vector<int64_t>& receive_rows) override {
     notes_.push_back("start");
     return std::make_unique<NotingWork>(inner_->all_to_all(send, send_rows, receive, receive_rows), notes_);
   }
-  at::Tensor all_gather(const at::Tensor& tensor) override { return inner_->all_gather(tensor); }
-  void broadcast(at::Tensor tensor, int64_t root) override { inner_->broadcast(tensor, root); }
-  void barrier() override { inner_->barrier(); }
-  CommunicatorPtr split(int64_t color) override { return inner_->split(color); }
-  void abort(int exit_code) override { inner_->abort(exit_code); }
 
  private:
   struct NotingWork : Work {
@@ -101,7 +93,6 @@ class NotingCommunicator : public Communicator {
     std::vector<std::string>& notes;
   };
 
-  CommunicatorPtr inner_;
   std::vector<std::string>& notes_;
 };
 

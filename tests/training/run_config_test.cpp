@@ -41,6 +41,7 @@ model:
     aux_loss_coeff: 0.02
     aux_loss_scope: sequence
     aux_loss_form: megatron
+    importance_loss_coeff: 0.05
     z_loss_coeff: 0.003
     input_jitter: 0.04
     capacity_factor: 1.5
@@ -49,11 +50,20 @@ model:
     drop_order: [score, position]
 parallel:
   expert: 4
+  rank_order: expert_outer
+  zero_stage: 1
+  gradient_bucket_size: 1000
+  overlap_gradient_sync: true
+  dispatch_chunks: 3
+  overlap_shared_expert: false
+  all_to_all: hierarchical
   timeout_seconds: 30
 data:
   format: tokens
   token_dtype: uint32
   sequence_length: 32
+  reset_attention_mask: true
+  reset_position_ids: true
   sources:
     - name: "first"
       path: ["a.bin", "b.bin"]
@@ -87,6 +97,10 @@ training:
   micro_batch_size: 4
   threads: 3
   non_finite: skip
+  recompute: block
+routing:
+  record: "choices"
+  replay: null
 evaluation:
   every: 10
   max_sequences: 11

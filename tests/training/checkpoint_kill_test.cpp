@@ -3,6 +3,7 @@
 #include <random>
 #include <thread>
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ constexpr int64_t kNumel = 1 << 16;
 /// Saves the steps from `first_step` on until it is killed, and tells each that has been committed through the pipe. Its tensor is full of
 /// the step's number.
 [[noreturn]] void save_until_killed(const std::filesystem::path& folder, int64_t first_step, int pipe_end) {
+  at::set_num_threads(1);  // the parent's other threads do not live on in a forked process
   const auto world = make_single_communicator();
   for (int64_t step = first_step;; ++step) {
     save_checkpoint(folder, step, {{"weights", {kNumel}, 0, at::full({kNumel}, static_cast<double>(step))}}, {}, kKeep, *world);

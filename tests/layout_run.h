@@ -20,7 +20,8 @@ struct LayoutCase {
   int64_t masked_tail = 0;  ///< positions at the end of every third sequence that are padding
   // the layout
   int64_t ranks = 1;
-  int64_t expert = 1;
+  int64_t ranks_per_node = 0;  ///< consecutive ranks that share a machine (threads only); 0 = all
+  ParallelConfig parallel;
   int64_t micro_batch_size = 8;
 };
 
@@ -67,8 +68,8 @@ inline StepTrace trace_of(const StepResult& result, double grad_norm) {
 
 /// What this rank contributes; `tensors` holds the pieces that it would write into a checkpoint. Collective.
 inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& world, std::vector<TensorPiece>& pieces) {
-  const ProcessMesh mesh(world, job.expert);
-  auto model = build_model(job.model, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true);
+  const ProcessMesh mesh(world, job.parallel.expert, job.parallel.rank_order);
+  auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true);
   TrainingStep training_step(model, mesh, /*seed=*/3);
   OptimizerConfig optimizer;
   optimizer.learning_rate = 0.01;
@@ -106,13 +107,14 @@ inline LayoutTrace train_on_threads(const LayoutCase& job) {
   LayoutTrace trace;
   std::vector<TensorPiece> all;
   std::mutex mutex;
-  run_ranks_as_threads(job.ranks, [&](const CommunicatorPtr& world) {
+  const auto train = [&](const CommunicatorPtr& world) {
     std::vector<TensorPiece> pieces;
     auto mine = train_here(job, world, pieces);
     const std::scoped_lock lock(mutex);
     if (world->rank() == 0) trace.steps = std::move(mine.steps);
     all.insert(all.end(), pieces.begin(), pieces.end());
-  });
+  };
+  run_ranks_as_threads(job.ranks, train, job.ranks_per_node);
   trace.tensors = joined(all);
   return trace;
 }

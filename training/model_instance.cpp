@@ -9,11 +9,17 @@
 namespace switchyard {
 namespace {
 
-std::shared_ptr<TokenDispatcher> make_dispatcher(const ModelConfig& config, const ProcessMesh& mesh) {
-  if (!config.moe) return nullptr;
+struct NamedDispatcher {
+  std::shared_ptr<TokenDispatcher> dispatcher;
+  std::string all_to_all;
+};
+
+NamedDispatcher make_dispatcher(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh) {
+  if (!config.moe) return {};
   const auto& expert_group = mesh.group("expert");
-  if (expert_group->size() == 1) return make_local_dispatcher(config.moe->num_experts);
-  return make_all_to_all_dispatcher(config.moe->num_experts, expert_group);
+  if (expert_group->size() == 1) return {make_local_dispatcher(config.moe->num_experts), ""};
+  auto choice = choose_all_to_all(*mesh.world(), expert_group, parallel.all_to_all);
+  return {make_all_to_all_dispatcher(config.moe->num_experts, std::move(choice.group)), std::move(choice.description)};
 }
 
 struct NamedBuffer {
@@ -55,10 +61,12 @@ void refuse_unknown_tensors(const std::set<std::string>& known, const Checkpoint
 
 }  // namespace
 
-ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, const at::TensorOptions& run_options, uint64_t seed,
-                          bool with_optimizer_state) {
+ModelInstance build_model(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh,
+                          const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state) {
   ModelInstance instance;
-  instance.transformer = Transformer(config, make_dispatcher(config, mesh));
+  auto [dispatcher, all_to_all] = make_dispatcher(config, parallel, mesh);
+  instance.all_to_all = std::move(all_to_all);
+  instance.transformer = Transformer(config, std::move(dispatcher));
   const auto parameters = instance.transformer->parameters_by_name();
   initialize_parameters(parameters, config, seed);
   instance.store = std::make_unique<ParameterStore>(parameters, c10::typeMetaToScalarType(run_options.dtype()), run_options.device(),

@@ -2,22 +2,26 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "core/transformer.h"
 #include "parallel/process_mesh.h"
 #include "training/checkpoint.h"
+#include "training/run_config.h"
 
 namespace switchyard {
 
 struct ModelInstance {
   Transformer transformer{nullptr};
   std::unique_ptr<ParameterStore> store;
+  std::string all_to_all;  ///< which one carries the tokens and why, for the log; empty where none is needed
 };
 
 /// Builds the model with this rank's experts and initial weights by `seed`. run_options: run dtype and device. with_optimizer_state: false
-/// for evaluation and generation. Collective over the expert group only in its forward; building exchanges nothing.
-ModelInstance build_model(const ModelConfig& config, const ProcessMesh& mesh, const at::TensorOptions& run_options, uint64_t seed,
-                          bool with_optimizer_state);
+/// for evaluation and generation. Collective over the mesh: the ranks agree on the all-to-all.
+/// Errors: UserError, the same on every rank, where parallel.all_to_all cannot be had.
+ModelInstance build_model(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh,
+                          const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state);
 
 /// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). Dense tensors are
 /// shared out among all ranks, experts are written by the first rank of their expert_data group.

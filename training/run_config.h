@@ -8,12 +8,10 @@
 #include <vector>
 
 #include "core/model_config.h"
+#include "parallel/all_to_all_choice.h"
 #include "parallel/process_mesh.h"
 
 namespace switchyard {
-
-/// `auto`: hierarchical where an expert group spans several machines with several of its ranks on each.
-enum class AllToAllKind { kAuto, kFlat, kHierarchical };
 
 struct ParallelConfig {
   int64_t expert = 1;  ///< expert-parallel degree: ranks that share out the experts of a layer

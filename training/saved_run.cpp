@@ -47,8 +47,8 @@ ModelInstance load_model(const SavedRun& run, const ProcessMesh& mesh) {
   auto precision = run.config.training.precision;
   if (precision == Precision::kAuto) precision = precision_from_string(run.precision);
   const auto device = resolve_device(run.config.training.device, /*local_rank=*/0);
-  auto model =
-      build_model(run.config.model, mesh, at::dtype(run_dtype(precision)).device(device), /*seed=*/0, /*with_optimizer_state=*/false);
+  auto model = build_model(run.config.model, run.config.parallel, mesh, at::dtype(run_dtype(precision)).device(device), /*seed=*/0,
+                           /*with_optimizer_state=*/false);
   load_checkpoint(*model.store, CheckpointReader(run.checkpoint));
   return model;
 }

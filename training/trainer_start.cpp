@@ -52,7 +52,7 @@ void Trainer::build(const std::optional<CheckpointReader>& checkpoint) {
     precision_ = precision_from_string(checkpoint->state().at("precision").get<std::string>());
   }
   const auto dtype = run_dtype(precision_);
-  model_ = build_model(config.model, mesh_, at::dtype(dtype).device(device), static_cast<uint64_t>(config.training.seed),
+  model_ = build_model(config.model, config.parallel, mesh_, at::dtype(dtype).device(device), static_cast<uint64_t>(config.training.seed),
                        /*with_optimizer_state=*/true);
   training_step_ = std::make_unique<TrainingStep>(model_, mesh_, static_cast<uint64_t>(config.training.seed));
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
@@ -89,6 +89,7 @@ void Trainer::announce() {
   log_.info(fmt::format("parameters: {} total, {} active; {}, {} thread(s) a rank", counts.total, counts.active, to_string(precision_),
                         at::get_num_threads()));
   log_.info(mesh_.describe());
+  if (!model_.all_to_all.empty()) log_.info(model_.all_to_all);
   log_.info(in_.data->describe());
   log_.info(fmt::format("job {}: {} sequences of {} tokens a step, {} micro-batch(es) of {} a rank", hex64(job_hash(config)),
                         config.training.global_batch_size, config.sequence_length(), accumulation, config.training.micro_batch_size));

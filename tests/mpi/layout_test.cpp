@@ -15,11 +15,11 @@ TEST_P(LayoutOverProcesses, EqualsOneRankOverThirtySteps) {
   const auto world = test_world();
   std::vector<TensorPiece> unused;
   auto alone = job;
-  alone.expert = 1;
+  alone.parallel.expert = 1;
   const auto reference = train_here(alone, make_single_communicator(), unused);
   for (int64_t expert = 1; expert <= world->size(); expert *= 2) {
     for (const int64_t accumulation : {1, 2}) {
-      job.expert = expert;
+      job.parallel.expert = expert;
       job.micro_batch_size = job.global_batch_size / (world->size() * accumulation);
       const auto trace = train_here(job, world, unused);
       EXPECT_LT(largest_difference(reference, trace, 1), 1e-11) << "expert " << expert << ", accumulation " << accumulation;

@@ -43,7 +43,7 @@ struct Family {
 /// A saved model of random weights and its export.
 struct Exported {
   explicit Exported(const ModelConfig& config, int64_t max_shard_bytes = int64_t{1} << 30)
-      : mesh(make_single_communicator(), 1), model(build_model(config, mesh, at::dtype(at::kFloat), /*seed=*/5, false)) {
+      : mesh(make_single_communicator(), 1), model(build_model(config, {}, mesh, at::dtype(at::kFloat), /*seed=*/5, false)) {
     for (auto& group : model.store->groups()) {
       for (const auto& slot : group.slots)
         ParameterGroup::view(group.master, slot).copy_(normal(slot.shape, 9 + slot.offset, at::kFloat) * 0.2);
@@ -74,7 +74,7 @@ TEST_P(EachFamily, ReadBackGivesTheSameLogitsToTheBit) {
   Exported exported(config);
   EXPECT_EQ(read_json(exported.target() / "config.json").at("model_type"), GetParam().model_type);
   const SafetensorsFile file(exported.target() / "model.safetensors");
-  auto copy = build_model(config, exported.mesh, at::dtype(at::kFloat), /*seed=*/6, false);
+  auto copy = build_model(config, {}, exported.mesh, at::dtype(at::kFloat), /*seed=*/6, false);
   const auto table = hf_tensors(config, hf_family(config));
   EXPECT_EQ(file.entries().size(), table.size());
   for (const auto& tensor : table) {

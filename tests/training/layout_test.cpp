@@ -64,7 +64,7 @@ TEST_P(LayoutEquality, HoldsInDoublePrecisionOverFiveSteps) {
        std::vector<Layout>{{1, 1, 2}, {2, 1, 4}, {2, 2, 4}, {2, 2, 1}, {4, 1, 2}, {4, 2, 2}, {4, 4, 2}, {4, 2, 1}, {4, 4, 1}}) {
     if (!job.model.moe && layout.expert > 1) continue;
     job.ranks = layout.ranks;
-    job.expert = layout.expert;
+    job.parallel.expert = layout.expert;
     job.micro_batch_size = layout.micro_batch_size;
     const auto trace = train_on_threads(job);
     const auto where = ::testing::Message() << layout.ranks << " ranks, expert " << layout.expert << ", micro-batch "
@@ -81,14 +81,14 @@ TEST(LayoutEqualityInSinglePrecision, HoldsAtTheFirstStep) {
   LayoutCase job{.dtype = at::kFloat};
   const auto reference = train_on_threads(job);
   job.ranks = 4;
-  job.expert = 2;
+  job.parallel.expert = 2;
   job.micro_batch_size = 1;
   EXPECT_LT(largest_difference(reference, train_on_threads(job), 1), 1e-5);
 }
 
 TEST(LayoutEqualityInSinglePrecision, TheSameLayoutTwiceIsEqualToTheBit) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-    const LayoutCase job{.dtype = dtype, .ranks = 2, .expert = 2, .micro_batch_size = 2};
+    const LayoutCase job{.dtype = dtype, .ranks = 2, .parallel = {.expert = 2}, .micro_batch_size = 2};
     const auto once = train_on_threads(job), again = train_on_threads(job);
     EXPECT_EQ(largest_difference(once, again, once.steps.size()), 0.0);
     for (const auto& [name, tensor] : once.tensors) EXPECT_TRUE(at::equal(tensor, again.tensors.at(name))) << name;

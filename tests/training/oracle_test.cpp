@@ -135,7 +135,7 @@ class Oracle : public ::testing::TestWithParam<std::tuple<const char*, at::Scala
 
 TEST_P(Oracle, AgreesOnLossesGradientsCountsAndWeightsOverTenSteps) {
   const ProcessMesh mesh(make_single_communicator(), /*expert_degree=*/1);
-  auto model = build_model(model_of(variant()), mesh, at::dtype(dtype()), /*seed=*/1, /*with_optimizer_state=*/true);
+  auto model = build_model(model_of(variant()), {}, mesh, at::dtype(dtype()), /*seed=*/1, /*with_optimizer_state=*/true);
   ASSERT_NO_FATAL_FAILURE(load_initial_weights(*model.store));
   TrainingStep training_step(model, mesh, /*seed=*/1);
   const auto optimizer = oracle_optimizer();

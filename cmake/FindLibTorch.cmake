@@ -16,9 +16,10 @@ find_path(LIBTORCH_INCLUDE_DIR torch/types.h HINTS ${LIBTORCH_ROOT}/include/torc
 find_library(LIBTORCH_CPU_LIBRARY torch_cpu HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 find_library(LIBTORCH_C10_LIBRARY c10 HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 set(_required LIBTORCH_CPU_LIBRARY LIBTORCH_C10_LIBRARY LIBTORCH_INCLUDE_DIR)
+# Streams and events of CUDA. It needs the CUDA runtime only, so that what uses it can be built and linked without torch_cuda.
+find_library(LIBTORCH_C10_CUDA_LIBRARY c10_cuda HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
 if(SWITCHYARD_WITH_CUDA)
   find_library(LIBTORCH_CUDA_LIBRARY torch_cuda HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
-  find_library(LIBTORCH_C10_CUDA_LIBRARY c10_cuda HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
   list(APPEND _required LIBTORCH_CUDA_LIBRARY LIBTORCH_C10_CUDA_LIBRARY)
 endif()
 include(FindPackageHandleStandardArgs)
@@ -34,6 +35,10 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
     IMPORTED_LOCATION ${LIBTORCH_CPU_LIBRARY}
     INTERFACE_LINK_LIBRARIES LibTorch::c10
     INTERFACE_COMPILE_OPTIONS "SHELL:-idirafter ${LIBTORCH_ROOT}/include;SHELL:-idirafter ${LIBTORCH_ROOT}/include/torch/csrc/api/include")
+  if(LIBTORCH_C10_CUDA_LIBRARY)
+    add_library(LibTorch::c10_cuda SHARED IMPORTED)
+    set_target_properties(LibTorch::c10_cuda PROPERTIES IMPORTED_LOCATION ${LIBTORCH_C10_CUDA_LIBRARY} INTERFACE_LINK_LIBRARIES LibTorch::c10)
+  endif()
   if(SWITCHYARD_WITH_CUDA)
     # Nothing of ours names a symbol of torch_cuda: it registers its kernels when it is loaded, so the linker must keep it.
     set_property(TARGET LibTorch::torch APPEND PROPERTY INTERFACE_LINK_LIBRARIES

@@ -50,7 +50,8 @@ check_foreign_headers() {
   for rule in \
     'yaml-cpp/*|training/yaml_reader.cpp' \
     'mpi.h|parallel/mpi_*.@(h|cpp)' \
-    'nccl.h|parallel/nccl_*.cpp' \
+    'nccl.h|parallel/nccl_*.@(h|cpp)' \
+    'c10/cuda/*|parallel/nccl_*.@(h|cpp)' \
     'spdlog/*|training/run_log.cpp' \
     'CLI/*|training/@(main|command_line).cpp' \
     'nlohmann/*|@(training|tests)/*'; do

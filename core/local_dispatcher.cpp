@@ -3,6 +3,7 @@
 
 #include "core/dispatcher.h"
 #include "core/expert_order.h"
+#include "core/host_copy.h"
 #include "core/row_ops.h"
 
 namespace switchyard {
@@ -26,7 +27,7 @@ class LocalDispatcher : public TokenDispatcher {
                 num_experts_);
     const int64_t num_tokens = x_TD.size(0);
     const auto sorted = sort_by_expert(routing, num_tokens);
-    const auto counts_E = sorted.counts_E.to(at::kCPU);  // the layer's one host synchronisation
+    const auto counts_E = to_host(sorted.counts_E);  // the layer's one host synchronisation
     auto ticket = std::make_unique<LocalTicket>();
     ticket->rows.row_counts_e.assign(counts_E.const_data_ptr<int64_t>(), counts_E.const_data_ptr<int64_t>() + num_experts_);
     int64_t num_kept = 0, num_rows = 0;

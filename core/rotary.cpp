@@ -23,4 +23,9 @@ at::Tensor RotaryTable::rotate(const at::Tensor& x_BHSd) const {
   return (wide * cos + swapped * sin).to(x_BHSd.scalar_type());
 }
 
+void RotaryTable::move_to(at::Device device) {
+  cos_Sd_ = cos_Sd_.to(device);
+  sin_Sd_ = sin_Sd_.to(device);
+}
+
 }  // namespace switchyard

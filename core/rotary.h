@@ -14,8 +14,11 @@ class RotaryTable {
   /// x_BHSd: heads of queries or keys at positions 0 ... S-1 -> rotated, same shape and dtype; computed in max(fp32, run dtype).
   at::Tensor rotate(const at::Tensor& x_BHSd) const;
 
+  /// Once a model, not once a layer: a copy between host and device holds up both. Nothing to do where it stands there already.
+  void move_to(at::Device device);
+
  private:
-  at::Tensor cos_Sd_;  ///< fp64 on the CPU; the second half repeats the first
+  at::Tensor cos_Sd_;  ///< fp64; the second half repeats the first
   at::Tensor sin_Sd_;  ///< the first half negated, as the formula (a cos - b sin, b cos + a sin) needs it
 };
 

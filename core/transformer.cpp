@@ -38,6 +38,7 @@ TransformerImpl::TransformerImpl(const ModelConfig& config, std::shared_ptr<Toke
 
 TransformerOutput TransformerImpl::forward(const TokenContext& context) {
   TransformerOutput output;
+  rotary_.move_to(context.token_ids_BS.device());
   auto x_BSD = at::embedding(embedding_VD_, context.token_ids_BS);
   TokenContext at_layer = context;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "core/expert_order.h"
+#include "core/host_copy.h"
 #include "core/row_ops.h"
 #include "parallel/row_exchange.h"
 
@@ -99,7 +100,7 @@ class AllToAllDispatcher : public TokenDispatcher {
     auto arriving_E = at::empty_like(counts_E);
     group_->all_to_all(counts_E, experts_S, arriving_E, experts_S)->wait();
     // The layer's one host synchronisation: what leaves and what arrives in one copy.
-    const auto both_2Se = at::stack({counts_E, arriving_E}).to(at::kCPU).view({2, group_->size(), num_local_experts()});
+    const auto both_2Se = to_host(at::stack({counts_E, arriving_E})).view({2, group_->size(), num_local_experts()});
     const auto by_peer_2S = both_2Se.sum(2);
     return {arriving_E.view({group_->size(), num_local_experts()}), to_list(by_peer_2S[0]), to_list(by_peer_2S[1]),
             to_list(both_2Se[1].sum(0))};

@@ -8,6 +8,9 @@
 
 #include "core/balance.h"
 #include "core/error.h"
+#include "core/host_copy.h"
+#include "parallel/device_communicator.h"
+#include "parallel/nccl_communicator.h"
 #include "training/evaluation.h"
 #include "training/hf_export.h"
 #include "training/numerics.h"
@@ -22,8 +25,21 @@ namespace {
 
 using nlohmann::json;
 
-CommunicatorPtr make_world(const LaunchInfo& launch, int64_t timeout_seconds) {
-  return launch.world_size > 1 ? make_mpi_communicator(timeout_seconds) : make_single_communicator();
+/// Where `training.device` is auto, machines may differ.
+void check_devices_agree(Communicator& world, at::Device device) {
+  const auto is_cuda = world.all_gather(at::full({1}, device.is_cuda() ? 1 : 0, at::kLong));
+  if ((is_cuda == is_cuda[0]).all().item<bool>()) return;
+  throw AgreedError("training.device: some ranks have a GPU and others have none; use device: cpu, or other machines");
+}
+
+/// MPI between processes; between their GPUs NCCL, and MPI for what stays on the host.
+CommunicatorPtr make_world(const LaunchInfo& launch, at::Device device, int64_t timeout_seconds) {
+  if (launch.world_size == 1) return make_single_communicator();
+  auto host = make_mpi_communicator(timeout_seconds);
+  check_devices_agree(*host, device);
+  if (device.is_cpu()) return host;
+  auto between_devices = make_nccl_communicator(host, device, timeout_seconds);
+  return make_device_communicator(std::move(host), std::move(between_devices));
 }
 
 /// A model on this process alone, for commands that one rank carries out.
@@ -61,10 +77,7 @@ int train_command(const TrainOptions& options, const Invocation& invocation) {
   const auto config = load_run_config(options.config, options.overrides, invocation.launch.world_size);
   const RunFolder folder(options.run.empty() ? "runs/" + config.name : options.run);
   folder.check_same_job(config);
-  if (resolve_device(config.training.device, 0).is_cuda() && invocation.launch.world_size > 1) {
-    throw UserError(
-        "training.device: several ranks on CUDA need the NCCL communicator, which this version lacks; use one rank, or device: cpu");
-  }
+  const auto device = resolve_device(config.training.device, invocation.launch.local_rank);
   TrainerInputs inputs{.config = config,
                        .folder = folder,
                        .data = std::make_shared<TrainingData>(config),
@@ -75,7 +88,7 @@ int train_command(const TrainOptions& options, const Invocation& invocation) {
                        .wants_to_stop = stop_requested};
   set_threads(config.training.threads, invocation.launch);
   watch_stop_signals();
-  const auto world = inputs.world = make_world(invocation.launch, config.parallel.timeout_seconds);
+  const auto world = inputs.world = make_world(invocation.launch, device, config.parallel.timeout_seconds);
   Trainer trainer(std::move(inputs));
   const auto outcome = trainer.run();
   world->barrier();  // no rank ends the job before the last one has finished its part
@@ -112,9 +125,10 @@ int eval_command(const EvalOptions& options, const Invocation& invocation) {
   if (data.num_domains() == 0)
     throw UserError("data.sources: no source has held-out text; give one a validation_path or a validation_fraction");
   set_threads(run.config.training.threads, invocation.launch);
-  const auto world = make_world(invocation.launch, run.config.parallel.timeout_seconds);
+  const auto device = resolve_device(run.config.training.device, invocation.launch.local_rank);
+  const auto world = make_world(invocation.launch, device, run.config.parallel.timeout_seconds);
   const ProcessMesh mesh(world, run.config.parallel.expert, run.config.parallel.rank_order);
-  auto model = load_model(run, mesh);
+  auto model = load_model(run, mesh, invocation.launch.local_rank);
   const auto domains = evaluate(model, data, mesh, run.config.training.micro_batch_size, run.config.evaluation.max_sequences);
   std::vector<int64_t> moe_layers;
   for (int64_t layer = 0; layer < run.config.model.num_layers; ++layer) {
@@ -159,17 +173,17 @@ int logits_command(const LogitsOptions& options) {
   auto [run, mesh, model] = load_alone(options.run);
   at::NoGradGuard no_grad;
   TokenContext context;
-  context.token_ids_BS = read_ids(options.ids, run.config.model.vocab_size);
-  context.global_sample_B = at::arange(context.token_ids_BS.size(0), at::kLong);
+  context.token_ids_BS = to_device(read_ids(options.ids, run.config.model.vocab_size), model.store->device());
+  context.global_sample_B = at::arange(context.token_ids_BS.size(0), context.token_ids_BS.options());
   const auto output = model.transformer->forward(context);
   std::vector<std::pair<std::string, at::Tensor>> tensors = {
-      {"logits", model.transformer->logits(output.hidden_BSD).to(at::kFloat).contiguous()}};
+      {"logits", to_host(model.transformer->logits(output.hidden_BSD).to(at::kFloat)).contiguous()}};
   if (run.config.model.moe) {
     auto pooled = run.config.model;
     pooled.moe->aux_loss_form = AuxLossForm::kHuggingFace;
     std::vector<RoutingSums> layers;
     for (const auto& statistics : output.statistics) layers.emplace_back(statistics);
-    tensors.emplace_back("aux_loss", balance_terms(pooled).front().value(layers).to(at::kFloat).view({1}));
+    tensors.emplace_back("aux_loss", to_host(balance_terms(pooled).front().value(layers).to(at::kFloat).view({1})));
   }
   write_safetensors(options.output, tensors);
   return 0;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/host_copy.h"
 #include "core/loss.h"
 #include "parallel/global_sums.h"
 #include "training/training_step.h"
@@ -35,7 +36,8 @@ DomainEvaluation evaluate_domain(ModelInstance& model, const EvaluationData& dat
     if (sums.empty()) sums.assign(more.size(), at::zeros({}, more[0].options()));
     for (size_t i = 0; i < sums.size(); ++i) sums[i] = sums[i] + more[i];
   }
-  const auto total = global_sums(sums, *mesh.world());
+  auto total = global_sums(sums, *mesh.world());
+  for (auto& sum : total) sum = to_host(sum);
   DomainEvaluation result{.name = data.name(domain), .num_targets = total[1].item<double>()};
   const double nats = total[0].item<double>();
   result.cross_entropy = nats / result.num_targets;

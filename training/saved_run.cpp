@@ -43,10 +43,10 @@ SavedRun open_saved_run(const std::filesystem::path& path, const std::vector<std
   return run;
 }
 
-ModelInstance load_model(const SavedRun& run, const ProcessMesh& mesh) {
+ModelInstance load_model(const SavedRun& run, const ProcessMesh& mesh, int64_t local_rank) {
   auto precision = run.config.training.precision;
   if (precision == Precision::kAuto) precision = precision_from_string(run.precision);
-  const auto device = resolve_device(run.config.training.device, /*local_rank=*/0);
+  const auto device = resolve_device(run.config.training.device, local_rank);
   auto model = build_model(run.config.model, run.config.parallel, mesh, at::dtype(run_dtype(precision)).device(device), /*seed=*/0,
                            /*with_optimizer_state=*/false);
   load_checkpoint(*model.store, CheckpointReader(run.checkpoint));

@@ -24,6 +24,7 @@ struct SavedRun {
 SavedRun open_saved_run(const std::filesystem::path& path, const std::vector<std::string>& overrides);
 
 /// The model with the checkpoint's weights and no optimizer state, in the precision of `run.config` (`auto`: that of the training).
-ModelInstance load_model(const SavedRun& run, const ProcessMesh& mesh);
+/// local_rank: among the ranks of this machine; says which GPU it stands on.
+ModelInstance load_model(const SavedRun& run, const ProcessMesh& mesh, int64_t local_rank = 0);
 
 }  // namespace switchyard

@@ -1,6 +1,7 @@
 #include "training/speed_meter.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace switchyard {
@@ -13,9 +14,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }  // namespace
 
 double measure_peak_flops(at::ScalarType dtype, at::Device device) {
-  constexpr int64_t kWidth = 1024;
-  constexpr double kFlops = 2.0 * kWidth * kWidth * kWidth, kBudgetSeconds = 0.25;
-  const auto a = at::ones({kWidth, kWidth}, at::dtype(dtype).device(device)), b = at::ones_like(a);
+  constexpr double kBudgetSeconds = 0.25;
+  const int64_t width = device.is_cpu() ? 1024 : 8192;  // a GPU is not filled by less
+  const double flops = 2.0 * std::pow(static_cast<double>(width), 3.0);
+  const auto a = at::ones({width, width}, at::dtype(dtype).device(device)), b = at::ones_like(a);
   auto product = at::empty_like(a);
   at::mm_out(product, a, b);  // warms up: kernels are built and pages touched
   double best = std::numeric_limits<double>::infinity();
@@ -26,7 +28,7 @@ double measure_peak_flops(at::ScalarType dtype, at::Device device) {
     product[0][0].item<double>();  // waits for an asynchronous device
     best = std::min(best, seconds_since(start));
   } while (seconds_since(begin) < kBudgetSeconds);
-  return kFlops / best;
+  return flops / best;
 }
 
 void SpeedMeter::start_step() {

@@ -58,6 +58,7 @@ StepReport Trainer::train_step() {
   report.skipped = !std::isfinite(report.result.loss) || !std::isfinite(report.grad_norm);
   if (report.skipped) refuse_non_finite(report);
   update(report);
+  report.result.sums.layers = to_host(report.result.sums.layers);  // for the records, which read number by number
   speed_->end_step(report.result.sums.num_targets);
   report.tokens_per_second = speed_->tokens_per_second();
   report.mfu = speed_->mfu();

@@ -1,5 +1,6 @@
 #include "training/training_step.h"
 
+#include "core/host_copy.h"
 #include "core/loss.h"
 #include "parallel/global_sums.h"
 #include "parallel/gradient_sync.h"
@@ -51,7 +52,7 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
 
 Batch to_device(Batch batch, at::Device device) {
   for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B})
-    *tensor = tensor->to(device);
+    *tensor = to_device(*tensor, device);
   return batch;
 }
 
@@ -86,8 +87,9 @@ StepSums TrainingStep::count_targets(const std::vector<Batch>& micro_batches) co
   for (const auto& batch : micro_batches) counts += at::stack({batch.mask_BS.sum(), batch.mask_BS.any(1).sum()});
   mesh_.world()->all_reduce_sum(counts)->wait();
   StepSums sums;
-  sums.num_targets = counts[0].item<double>();
-  sums.num_sequences = counts[1].item<double>();
+  const auto on_host = to_host(counts);
+  sums.num_targets = on_host[0].item<double>();
+  sums.num_sequences = on_host[1].item<double>();
   return sums;
 }
 

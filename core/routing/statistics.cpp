@@ -1,5 +1,7 @@
 #include "core/routing/statistics.h"
 
+#include "core/host_copy.h"
+
 namespace switchyard {
 namespace {
 
@@ -78,5 +80,15 @@ RoutingSums RoutingSums::by_sequence(const RoutingStatistics& s) {
 
 RoutingSums::RoutingSums(const RoutingStatistics& statistics)
     : RoutingSums(by_sequence(statistics).packed().sum(0), statistics.assigned_BE.size(1)) {}
+
+std::vector<RoutingSums> to_host(const std::vector<RoutingSums>& layers) {
+  if (layers.empty() || layers.front().packed().is_cpu()) return layers;
+  std::vector<at::Tensor> packed;
+  for (const auto& layer : layers) packed.push_back(layer.packed().detach());
+  const auto all = to_host(at::stack(packed));
+  std::vector<RoutingSums> on_host;
+  for (size_t l = 0; l < layers.size(); ++l) on_host.emplace_back(all[static_cast<int64_t>(l)], layers[l].num_experts());
+  return on_host;
+}
 
 }  // namespace switchyard

@@ -1,6 +1,8 @@
 // The sums over a routing that balancing terms, accounting and metrics are made of.
 #pragma once
 
+#include <vector>
+
 #include "core/routing/routing_rule.h"
 
 namespace switchyard {
@@ -42,5 +44,8 @@ class RoutingSums {
   at::Tensor packed_;
   int64_t num_experts_;
 };
+
+/// The layers' sums on the CPU, in one copy: one host synchronisation. No autograd.
+std::vector<RoutingSums> to_host(const std::vector<RoutingSums>& layers);
 
 }  // namespace switchyard

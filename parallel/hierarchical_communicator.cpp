@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "parallel/exchange_checks.h"
+#include "parallel/forwarding_communicator.h"
 #include "parallel/machine_grid.h"
 
 namespace switchyard {
@@ -114,9 +115,10 @@ class HierarchicalWork : public Work {
   std::unique_ptr<Work> first_stage_;
 };
 
-class HierarchicalCommunicator : public Communicator {
+class HierarchicalCommunicator : public ForwardingCommunicator {
  public:
-  explicit HierarchicalCommunicator(std::shared_ptr<const Stages> stages) : stages_(std::move(stages)) {}
+  explicit HierarchicalCommunicator(std::shared_ptr<const Stages> stages)
+      : ForwardingCommunicator(stages->flat), stages_(std::move(stages)) {}
 
   std::unique_ptr<Work> all_to_all(const at::Tensor& send, const Counts& send_rows, at::Tensor receive,
                                    const Counts& receive_rows) override {
@@ -126,24 +128,7 @@ class HierarchicalCommunicator : public Communicator {
     return work;
   }
 
-  int64_t rank() const override { return flat().rank(); }
-  int64_t size() const override { return flat().size(); }
-  int64_t node() const override { return flat().node(); }
-  std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override { return flat().all_reduce_sum(tensor); }
-  std::unique_ptr<Work> reduce_scatter_sum(at::Tensor tensor, const Counts& parts) override {
-    return flat().reduce_scatter_sum(tensor, parts);
-  }
-  std::unique_ptr<Work> all_gather_parts(at::Tensor tensor, const Counts& parts) override { return flat().all_gather_parts(tensor, parts); }
-  void all_reduce_max(at::Tensor tensor) override { flat().all_reduce_max(tensor); }
-  at::Tensor all_gather(const at::Tensor& tensor) override { return flat().all_gather(tensor); }
-  void broadcast(at::Tensor tensor, int64_t root) override { flat().broadcast(tensor, root); }
-  void barrier() override { flat().barrier(); }
-  CommunicatorPtr split(int64_t color) override { return flat().split(color); }
-  void abort(int exit_code) override { flat().abort(exit_code); }
-
  private:
-  Communicator& flat() const { return *stages_->flat; }
-
   std::shared_ptr<const Stages> stages_;
 };
 

@@ -1,5 +1,7 @@
 #include "core/capacity.h"
 
+#include "core/routing/routing_trace.h"
+
 namespace switchyard {
 namespace {
 
@@ -49,7 +51,8 @@ Routing apply_capacity(const Routing& routing, const MoeConfig& config, const To
   const auto group_N = routing.token_N.div(group_tokens, /*rounding_mode=*/"floor");
   const auto tokens_G = context.mask_BS.defined() ? context.mask_BS.view({num_groups, group_tokens}).sum(1)
                                                   : at::full({num_groups}, group_tokens, routing.token_N.options());
-  const auto kept_N = keep_within_capacity(routing, group_N, expert_capacity(tokens_G, config), config.drop_order);
+  const auto kept_N =
+      traced_kept(context, [&] { return keep_within_capacity(routing, group_N, expert_capacity(tokens_G, config), config.drop_order); });
   Routing left = routing;
   left.expert_N = routing.expert_N.where(kept_N, at::scalar_tensor(routing.num_experts, routing.expert_N.options()));
   return left;

@@ -42,6 +42,27 @@ at::Tensor rows_of_arrivals(const at::Tensor& counts_Se, int64_t num_arrivals) {
   return arrival_A + (row_of_block - starts_of(counts, 0)).index_select(0, block_A);
 }
 
+std::vector<int64_t> chunk_starts_of(int64_t num_local_experts, int64_t num_chunks) {
+  TORCH_CHECK(num_chunks >= 1 && num_chunks <= num_local_experts, "dispatch: ", num_local_experts, " experts a rank cannot go in ",
+              num_chunks, " chunks");
+  std::vector<int64_t> starts;
+  for (int64_t chunk = 0; chunk <= num_chunks; ++chunk) starts.push_back(chunk * num_local_experts / num_chunks);
+  return starts;
+}
+
+at::Tensor places_by_chunk(const std::vector<int64_t>& chunk_starts, int64_t num_ranks) {
+  const int64_t num_local = chunk_starts.back(), num_experts = num_ranks * num_local;
+  auto place_E1 = at::full({num_experts + 1}, num_experts, at::kLong);
+  auto* places = place_E1.mutable_data_ptr<int64_t>();
+  for (size_t c = 0; c + 1 < chunk_starts.size(); ++c) {
+    const int64_t first = chunk_starts[c], count = chunk_starts[c + 1] - first;
+    for (int64_t rank = 0; rank < num_ranks; ++rank) {
+      for (int64_t e = 0; e < count; ++e) places[rank * num_local + first + e] = first * num_ranks + rank * count + e;
+    }
+  }
+  return place_E1;
+}
+
 at::Tensor weights_by_token(const Routing& routing, int64_t num_tokens) {
   const auto place_N = routing.token_N * routing.num_choices + routing.choice_N;
   return at::zeros({num_tokens * routing.num_choices}, routing.weight_N.options())

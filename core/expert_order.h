@@ -2,6 +2,8 @@
 // T tokens here, N assignments, E all experts, S sources (ranks that send), e experts held here, A arrivals (rows that arrived, unpadded).
 #pragma once
 
+#include <vector>
+
 #include <ATen/core/Tensor.h>
 
 #include "core/routing/routing.h"
@@ -19,6 +21,13 @@ SortedAssignments sort_by_expert(const Routing& routing, int64_t num_tokens);
 /// Rows arrive by (source, expert, order of the source) and are to stand by (expert, source, order of the source), each expert's rows
 /// padded to a multiple of kRowMultiple. row_A[a] = where arrival a stands. counts_Se: int64 rows of each source for each expert.
 at::Tensor rows_of_arrivals(const at::Tensor& counts_Se, int64_t num_arrivals);
+
+/// A rank's experts in chunks: chunk c holds those from starts[c] up to starts[c + 1]; the sizes differ by one at most. Errors: a number of
+/// chunks outside [1, num_local_experts].
+std::vector<int64_t> chunk_starts_of(int64_t num_local_experts, int64_t num_chunks);
+
+/// Rows are sent by (chunk, rank, expert): place_E1[expert] = the expert's place in that order. The last element stays last: "nowhere".
+at::Tensor places_by_chunk(const std::vector<int64_t>& chunk_starts, int64_t num_ranks);
 
 /// weight_TK[token, choice] = weight_N, zero elsewhere; differentiable.
 at::Tensor weights_by_token(const Routing& routing, int64_t num_tokens);

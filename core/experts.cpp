@@ -81,4 +81,15 @@ ExpertsImpl::ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, int64_t
     : gate_up_e2FD_(register_parameter("gate_up", at::empty({num_local_experts, 2 * ffn_hidden_size, hidden_size}))),
       down_eDF_(register_parameter("down", at::empty({num_local_experts, hidden_size, ffn_hidden_size}))) {}
 
+std::vector<ExpertWeights> ExpertsImpl::in_chunks(const std::vector<int64_t>& chunk_starts) const {
+  if (chunk_starts.size() == 2) return {{gate_up_e2FD_, down_eDF_}};
+  std::vector<int64_t> sizes;
+  for (size_t c = 0; c + 1 < chunk_starts.size(); ++c) sizes.push_back(chunk_starts[c + 1] - chunk_starts[c]);
+  // One node, whose backward puts the chunks' gradients together without adding.
+  const auto gate_up = gate_up_e2FD_.split_with_sizes(sizes), down = down_eDF_.split_with_sizes(sizes);
+  std::vector<ExpertWeights> chunks;
+  for (size_t c = 0; c < sizes.size(); ++c) chunks.push_back({gate_up[c], down[c]});
+  return chunks;
+}
+
 }  // namespace switchyard

@@ -15,10 +15,17 @@ namespace switchyard {
 /// they can be made fast without touching anything else. Padding rows come out as zeros. An expert without rows gets a zero gradient.
 at::Tensor apply_experts(const ExpertRows& input, const at::Tensor& gate_up_e2FD, const at::Tensor& down_eDF);
 
+/// Some of a rank's experts.
+struct ExpertWeights {
+  at::Tensor gate_up_e2FD;
+  at::Tensor down_eDF;
+};
+
 class ExpertsImpl : public torch::nn::Module {
  public:
   ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, int64_t ffn_hidden_size);
-  at::Tensor forward(const ExpertRows& input) { return apply_experts(input, gate_up_e2FD_, down_eDF_); }
+  /// The weights by chunk of a dispatcher (see TokenDispatcher::chunk_starts), for apply_experts.
+  std::vector<ExpertWeights> in_chunks(const std::vector<int64_t>& chunk_starts) const;
 
  private:
   at::Tensor gate_up_e2FD_;

@@ -5,8 +5,8 @@
 
 namespace switchyard {
 
-MoeLayerImpl::MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher)
-    : config_(*config.moe), dispatcher_(std::move(dispatcher)) {
+MoeLayerImpl::MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution)
+    : config_(*config.moe), overlap_shared_expert_(execution.overlap_shared_expert), dispatcher_(std::move(dispatcher)) {
   router_ = register_module("router", Router(config_, config.hidden_size));
   experts_ = register_module("experts", Experts(dispatcher_->num_local_experts(), config.hidden_size, config_.ffn_hidden_size));
   if (config_.shared_expert_ffn_hidden_size > 0) {
@@ -21,14 +21,21 @@ MoeOutput MoeLayerImpl::forward(const at::Tensor& x_BSD, const TokenContext& con
   const auto routed = router_->forward(x_TD, context);
   // Evaluation and generation are dropless: a text's likelihood must not depend on its neighbours in the batch.
   const auto kept = context.training ? apply_capacity(routed.decision.routing, config_, context, B, S) : routed.decision.routing;
-
-  const auto ticket = dispatcher_->begin(x_TD, kept);
-  const auto shared_TD = shared_output(x_TD);  // while the rows travel
-  auto input = dispatcher_->finish(*ticket);
-  dispatcher_->combine_begin(*ticket, experts_->forward(input));
-  auto y_TD = dispatcher_->combine_finish(*ticket);
-  if (shared_TD.defined()) y_TD = y_TD + shared_TD;
+  const auto y_TD = apply_experts_to(x_TD, kept);
   return {y_TD.view(x_BSD.sizes()), collect_statistics(routed.logits_TE, routed.decision, kept, context, B)};
+}
+
+at::Tensor MoeLayerImpl::apply_experts_to(const at::Tensor& x_TD, const Routing& kept) {
+  const auto ticket = dispatcher_->begin(x_TD, kept);
+  at::Tensor shared_TD;
+  if (overlap_shared_expert_) shared_TD = shared_output(x_TD);  // while the rows travel
+  for (const auto& weights : experts_->in_chunks(dispatcher_->chunk_starts())) {
+    const auto input = dispatcher_->finish(*ticket);
+    dispatcher_->combine_begin(*ticket, apply_experts(input, weights.gate_up_e2FD, weights.down_eDF));
+  }
+  const auto y_TD = dispatcher_->combine_finish(*ticket);
+  if (!overlap_shared_expert_) shared_TD = shared_output(x_TD);
+  return shared_TD.defined() ? y_TD + shared_TD : y_TD;
 }
 
 at::Tensor MoeLayerImpl::shared_output(const at::Tensor& x_TD) {

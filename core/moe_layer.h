@@ -7,6 +7,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "core/dispatcher.h"
+#include "core/execution_config.h"
 #include "core/experts.h"
 #include "core/feed_forward.h"
 #include "core/router.h"
@@ -20,8 +21,8 @@ struct MoeOutput {
 
 class MoeLayerImpl : public torch::nn::Module {
  public:
-  /// `dispatcher` says which experts stand here; it may be shared between layers.
-  MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher);
+  /// `dispatcher` says which experts stand here, and in how many chunks rows travel; it may be shared between layers.
+  MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution = {});
   /// x_BSD -> y of the same shape (without the residual) and what was routed. Tokens that lost every expert come out as zero.
   /// Collective over the dispatcher's ranks.
   MoeOutput forward(const at::Tensor& x_BSD, const TokenContext& context);
@@ -30,9 +31,12 @@ class MoeLayerImpl : public torch::nn::Module {
   const TokenDispatcher& dispatcher() const { return *dispatcher_; }
 
  private:
+  /// The sum of every token's experts, the shared one too.
+  at::Tensor apply_experts_to(const at::Tensor& x_TD, const Routing& kept);
   at::Tensor shared_output(const at::Tensor& x_TD);
 
   MoeConfig config_;
+  bool overlap_shared_expert_;
   std::shared_ptr<TokenDispatcher> dispatcher_;
   Router router_{nullptr};
   Experts experts_{nullptr};

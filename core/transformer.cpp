@@ -2,14 +2,18 @@
 
 #include <map>
 
+#include "core/recompute.h"
+
 namespace switchyard {
 
-BlockImpl::BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_ptr<TokenDispatcher>& dispatcher) {
+BlockImpl::BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_ptr<TokenDispatcher>& dispatcher,
+                     const ExecutionConfig& execution)
+    : recomputes_moe_(execution.recompute == Recompute::kMoe) {
   attention_norm_ = register_module("attention_norm", RmsNorm(config.hidden_size, config.norm_eps));
   attention_ = register_module("attention", Attention(config));
   channel_norm_ = register_module("channel_norm", RmsNorm(config.hidden_size, config.norm_eps));
   if (is_moe) {
-    moe_ = register_module("moe", MoeLayer(config, dispatcher));
+    moe_ = register_module("moe", MoeLayer(config, dispatcher, execution));
   } else {
     feed_forward_ = register_module("feed_forward", FeedForward(config.hidden_size, config.ffn_hidden_size));
   }
@@ -20,17 +24,23 @@ at::Tensor BlockImpl::forward(const at::Tensor& x_BSD, const RotaryTable& rotary
   const auto mixed_BSD = x_BSD + attention_->forward(attention_norm_->forward(x_BSD), rotary);
   const auto normed_BSD = channel_norm_->forward(mixed_BSD);
   if (moe_.is_empty()) return mixed_BSD + feed_forward_->forward(normed_BSD);
-  auto output = moe_->forward(normed_BSD, context);
-  statistics.push_back(std::move(output.statistics));
+  const Pass pass = [moe = moe_](const at::Tensor& x, const TokenContext& at_pass) mutable -> PassOutput {
+    auto output = moe->forward(x, at_pass);
+    return {std::move(output.y_BSD), {std::move(output.statistics)}};
+  };
+  auto output = recomputes_moe_ ? run_and_recompute(pass, normed_BSD, context) : pass(normed_BSD, context);
+  statistics.push_back(std::move(output.statistics.front()));
   return mixed_BSD + output.y_BSD;
 }
 
-TransformerImpl::TransformerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher)
-    : config_(config), rotary_(config.max_sequence_length, config.head_dim, config.rope_theta) {
+TransformerImpl::TransformerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution)
+    : config_(config),
+      recomputes_blocks_(execution.recompute == Recompute::kBlock),
+      rotary_(config.max_sequence_length, config.head_dim, config.rope_theta) {
   embedding_VD_ = register_parameter("embedding", at::empty({config.vocab_size, config.hidden_size}));
   const auto layers = register_module("layers", std::make_shared<torch::nn::Module>());
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    blocks_.push_back(layers->register_module(std::to_string(layer), Block(config, config.is_moe_layer(layer), dispatcher)));
+    blocks_.push_back(layers->register_module(std::to_string(layer), Block(config, config.is_moe_layer(layer), dispatcher, execution)));
   }
   final_norm_ = register_module("final_norm", RmsNorm(config.hidden_size, config.norm_eps));
   if (!config.tie_embeddings) head_VD_ = register_parameter("head", at::empty({config.vocab_size, config.hidden_size}));
@@ -43,7 +53,14 @@ TransformerOutput TransformerImpl::forward(const TokenContext& context) {
   TokenContext at_layer = context;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     at_layer.layer = static_cast<int64_t>(layer);
-    x_BSD = blocks_[layer]->forward(x_BSD, rotary_, at_layer, output.statistics);
+    const Pass pass = [this, block = blocks_[layer]](const at::Tensor& x, const TokenContext& at_pass) mutable {
+      PassOutput of_block;
+      of_block.y_BSD = block->forward(x, rotary_, at_pass, of_block.statistics);
+      return of_block;
+    };
+    auto of_block = recomputes_blocks_ ? run_and_recompute(pass, x_BSD, at_layer) : pass(x_BSD, at_layer);
+    x_BSD = of_block.y_BSD;
+    std::ranges::move(of_block.statistics, std::back_inserter(output.statistics));
   }
   output.hidden_BSD = final_norm_->forward(x_BSD);
   return output;

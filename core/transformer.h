@@ -18,7 +18,8 @@ namespace switchyard {
 /// x += attention(norm(x)); x += channel_mixer(norm(x)), the channel mixer being a FeedForward or a MoeLayer.
 class BlockImpl : public torch::nn::Module {
  public:
-  BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_ptr<TokenDispatcher>& dispatcher);
+  BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_ptr<TokenDispatcher>& dispatcher,
+            const ExecutionConfig& execution = {});
   /// x_BSD -> the same shape. A MoE block appends its statistics.
   at::Tensor forward(const at::Tensor& x_BSD, const RotaryTable& rotary, const TokenContext& context,
                      std::vector<RoutingStatistics>& statistics);
@@ -31,6 +32,7 @@ class BlockImpl : public torch::nn::Module {
   RmsNorm channel_norm_{nullptr};
   FeedForward feed_forward_{nullptr};
   MoeLayer moe_{nullptr};
+  bool recomputes_moe_;
 };
 TORCH_MODULE(Block);
 
@@ -43,7 +45,7 @@ class TransformerImpl : public torch::nn::Module {
  public:
   /// Parameters are allocated in fp32 on the CPU and not yet initialised: initialize_parameters() or a checkpoint fills them.
   /// `dispatcher`: unused by a dense model, which may hand in null.
-  TransformerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher);
+  TransformerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution = {});
 
   /// context.token_ids_BS are the inputs. Collective over the dispatcher's ranks.
   TransformerOutput forward(const TokenContext& context);
@@ -56,6 +58,7 @@ class TransformerImpl : public torch::nn::Module {
 
  private:
   ModelConfig config_;
+  bool recomputes_blocks_;
   RotaryTable rotary_;
   at::Tensor embedding_VD_;
   std::vector<Block> blocks_;

@@ -8,8 +8,8 @@
 
 namespace switchyard {
 
-/// Two exchanges a dispatch: the counts (the only host synchronisation of a layer), then the rows. num_experts must be divisible by the
-/// group's size; a group of one is served by make_local_dispatcher.
-std::unique_ptr<TokenDispatcher> make_all_to_all_dispatcher(int64_t num_experts, CommunicatorPtr expert_group);
+/// Exchanges of a dispatch: the counts of all chunks (the only host synchronisation of a layer), then each chunk's rows. num_experts must
+/// be divisible by the group's size, num_chunks at most the experts of a rank; a group of one is served by make_local_dispatcher.
+std::unique_ptr<TokenDispatcher> make_all_to_all_dispatcher(int64_t num_experts, CommunicatorPtr expert_group, int64_t num_chunks = 1);
 
 }  // namespace switchyard

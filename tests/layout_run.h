@@ -7,6 +7,7 @@
 #include "parallel/gradient_sync.h"
 #include "tests/tiny_models.h"
 #include "training/optimizer.h"
+#include "training/routing_record.h"
 #include "training/training_step.h"
 
 namespace switchyard {
@@ -22,7 +23,9 @@ struct LayoutCase {
   int64_t ranks = 1;
   int64_t ranks_per_node = 0;  ///< consecutive ranks that share a machine (threads only); 0 = all
   ParallelConfig parallel;
+  Recompute recompute = Recompute::kNone;
   int64_t micro_batch_size = 8;
+  RoutingConfig routing;  ///< folders to record to and to replay from
 };
 
 struct StepTrace {
@@ -66,11 +69,24 @@ inline StepTrace trace_of(const StepResult& result, double grad_norm) {
   return trace;
 }
 
+/// Sets the step's trace; the recorder where there is one.
+inline std::shared_ptr<RoutingRecorder> trace_routing(const LayoutCase& job, const CommunicatorPtr& world, TrainingStep& training_step) {
+  if (!job.routing.record && !job.routing.replay) return nullptr;
+  const auto shape = choice_shape(job.model, job.global_batch_size, job.model.max_sequence_length);
+  std::shared_ptr<RoutingTrace> trace;
+  if (job.routing.replay) trace = std::make_shared<RoutingReplay>(*job.routing.replay, shape);
+  std::shared_ptr<RoutingRecorder> recorder;
+  if (job.routing.record) trace = recorder = std::make_shared<RoutingRecorder>(*job.routing.record, shape, world, trace);
+  training_step.trace_routing(trace);
+  return recorder;
+}
+
 /// What this rank contributes; `tensors` holds the pieces that it would write into a checkpoint. Collective.
 inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& world, std::vector<TensorPiece>& pieces) {
   const ProcessMesh mesh(world, job.parallel.expert, job.parallel.rank_order);
-  auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true);
+  auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true, job.recompute);
   TrainingStep training_step(model, mesh, /*seed=*/3);
+  const auto recorder = trace_routing(job, world, training_step);
   OptimizerConfig optimizer;
   optimizer.learning_rate = 0.01;
   LayoutTrace trace;
@@ -81,6 +97,7 @@ inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& worl
       batches.push_back(made_up_batch(job, step, (m * world->size() + world->rank()) * job.micro_batch_size, job.micro_batch_size));
     }
     const auto result = training_step.run(batches, step);
+    if (recorder) recorder->write(step);
     const double norm = gradient_norm(*model.store, mesh);
     trace.steps.push_back(trace_of(result, norm));
     adamw_step(*model.store, optimizer, optimizer.learning_rate, step, norm > 1.0 ? 1.0 / norm : 1.0);

@@ -17,9 +17,10 @@ struct NamedDispatcher {
 NamedDispatcher make_dispatcher(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh) {
   if (!config.moe) return {};
   const auto& expert_group = mesh.group("expert");
-  if (expert_group->size() == 1) return {make_local_dispatcher(config.moe->num_experts), ""};
+  if (expert_group->size() == 1) return {make_local_dispatcher(config.moe->num_experts, parallel.dispatch_chunks), ""};
   auto choice = choose_all_to_all(*mesh.world(), expert_group, parallel.all_to_all);
-  return {make_all_to_all_dispatcher(config.moe->num_experts, std::move(choice.group)), std::move(choice.description)};
+  return {make_all_to_all_dispatcher(config.moe->num_experts, std::move(choice.group), parallel.dispatch_chunks),
+          std::move(choice.description)};
 }
 
 struct NamedBuffer {
@@ -62,11 +63,12 @@ void refuse_unknown_tensors(const std::set<std::string>& known, const Checkpoint
 }  // namespace
 
 ModelInstance build_model(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh,
-                          const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state) {
+                          const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state, Recompute recompute) {
   ModelInstance instance;
   auto [dispatcher, all_to_all] = make_dispatcher(config, parallel, mesh);
   instance.all_to_all = std::move(all_to_all);
-  instance.transformer = Transformer(config, std::move(dispatcher));
+  const ExecutionConfig execution{.recompute = recompute, .overlap_shared_expert = parallel.overlap_shared_expert};
+  instance.transformer = Transformer(config, std::move(dispatcher), execution);
   const auto parameters = instance.transformer->parameters_by_name();
   initialize_parameters(parameters, config, seed);
   instance.store = std::make_unique<ParameterStore>(parameters, c10::typeMetaToScalarType(run_options.dtype()), run_options.device(),

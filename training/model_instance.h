@@ -18,10 +18,11 @@ struct ModelInstance {
 };
 
 /// Builds the model with this rank's experts and initial weights by `seed`. run_options: run dtype and device. with_optimizer_state: false
-/// for evaluation and generation. Collective over the mesh: the ranks agree on the all-to-all.
+/// for evaluation and generation, where nothing is computed again either. Collective over the mesh: the ranks agree on the all-to-all.
 /// Errors: UserError, the same on every rank, where parallel.all_to_all cannot be had.
 ModelInstance build_model(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh,
-                          const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state);
+                          const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state,
+                          Recompute recompute = Recompute::kNone);
 
 /// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). Dense tensors are
 /// shared out among all ranks, experts are written by the first rank of their expert_data group.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/execution_config.h"
 #include "core/model_config.h"
 #include "parallel/all_to_all_choice.h"
 #include "parallel/process_mesh.h"
@@ -65,8 +66,6 @@ struct ScheduleConfig {
 enum class Precision { kAuto, kFp32, kBf16, kFp64 };
 enum class Device { kAuto, kCpu, kCuda };
 enum class NonFinitePolicy { kStop, kSkip };
-/// What is computed again in backward instead of kept: nothing, the MoE layers, or whole blocks.
-enum class Recompute { kNone, kMoe, kBlock };
 
 struct TrainingConfig {
   int64_t steps = 0;

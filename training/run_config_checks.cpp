@@ -1,6 +1,7 @@
 #include "training/run_config_checks.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
 
 #include "training/config_schema.h"
@@ -48,6 +49,8 @@ class RunChecks {
 
   std::vector<ConfigFault> run() {
     check_expert_degree();
+    check_execution();
+    check_routing_record();
     if (world_size_ > 0) check_batch();
     check_capacity_group();
     check_sequences();
@@ -88,6 +91,30 @@ class RunChecks {
           "does not divide the number of ranks, " + number(world_size_) + "; start " + nearest_multiples(world_size_, degree) +
               " ranks, or use parallel.expert " + valid,
           {"model.moe.num_experts"});
+    }
+  }
+
+  void check_execution() {
+    const auto& moe = config_.model.moe;
+    if (!moe && config_.training.recompute == Recompute::kMoe) {
+      add("training.recompute", "has no MoE layers to compute again in a dense model; use none or block");
+    }
+    const std::string key = "parallel.dispatch_chunks";
+    const int64_t chunks = config_.parallel.dispatch_chunks, degree = config_.parallel.expert;
+    if (!moe) {
+      if (chunks > 1) add(key, "has no experts to send rows to in a dense model; use 1");
+    } else if (moe->num_experts % degree == 0 && chunks > moe->num_experts / degree) {
+      add(key, "is more than the experts of a rank, of which a chunk holds one or more; use at most " + number(moe->num_experts / degree),
+          {"model.moe.num_experts", "parallel.expert"});
+    }
+  }
+
+  void check_routing_record() {
+    const auto& [record, replay] = config_.routing;
+    if (!config_.model.moe && record) add("routing.record", "has no routers to record in a dense model; remove it");
+    if (!config_.model.moe && replay) add("routing.replay", "has no routers to give choices to in a dense model; remove it");
+    if (record && replay && std::filesystem::path(*record).lexically_normal() == std::filesystem::path(*replay).lexically_normal()) {
+      add("routing.record", "is the folder that routing.replay reads; name another one", {"routing.replay"});
     }
   }
 

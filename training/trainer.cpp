@@ -51,6 +51,7 @@ StepReport Trainer::train_step() {
   StepReport report;
   report.step = step_;
   report.result = training_step_->run(micro_batches(), step_);
+  if (recorder_) recorder_->write(step_);
   report.grad_norm = gradient_norm(*model_.store, mesh_);
   report.learning_rate =
       learning_rate(in_.config.schedule, in_.config.optimizer.learning_rate, step_, in_.config.training.steps, progress());

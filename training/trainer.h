@@ -10,6 +10,7 @@
 #include "parallel/process_mesh.h"
 #include "training/metric_sinks.h"
 #include "training/model_instance.h"
+#include "training/routing_record.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
 #include "training/speed_meter.h"
@@ -52,6 +53,7 @@ class Trainer {
   int64_t open_run_folder();
   void build(const std::optional<CheckpointReader>& checkpoint);
   void restore(const CheckpointReader& checkpoint);
+  void trace_routing();
   void announce();
 
   StepReport train_step();
@@ -75,6 +77,7 @@ class Trainer {
   Precision precision_ = Precision::kAuto;
   ModelInstance model_;
   std::unique_ptr<TrainingStep> training_step_;
+  std::shared_ptr<RoutingRecorder> recorder_;  ///< with routing.record
   std::unique_ptr<SpeedMeter> speed_;
   std::vector<int64_t> moe_layers_;
 

@@ -18,6 +18,7 @@ Trainer::Trainer(TrainerInputs inputs)
   if (resumed_step >= 0) checkpoint.emplace(in_.folder.checkpoints() / fmt::format("step-{}", resumed_step));
   build(checkpoint);
   if (checkpoint) restore(*checkpoint);
+  trace_routing();
   if (leads()) sinks_ = std::make_unique<MetricSinks>(in_.folder, step_, in_.config.logging.tensorboard);
   announce();
 }
@@ -53,7 +54,7 @@ void Trainer::build(const std::optional<CheckpointReader>& checkpoint) {
   }
   const auto dtype = run_dtype(precision_);
   model_ = build_model(config.model, config.parallel, mesh_, at::dtype(dtype).device(device), static_cast<uint64_t>(config.training.seed),
-                       /*with_optimizer_state=*/true);
+                       /*with_optimizer_state=*/true, config.training.recompute);
   training_step_ = std::make_unique<TrainingStep>(model_, mesh_, static_cast<uint64_t>(config.training.seed));
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
     if (config.model.is_moe_layer(layer)) moe_layers_.push_back(layer);
@@ -80,6 +81,26 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
   skipped_steps_ = state.at("skipped_steps").get<int64_t>();
   minutes_ = state.at("minutes").get<double>();
   log_.info(fmt::format("resumed after step {}", step_));
+}
+
+void Trainer::trace_routing() {
+  const auto& [record, replay] = in_.config.routing;
+  if (!record && !replay) return;
+  const auto shape = choice_shape(in_.config.model, in_.config.training.global_batch_size, in_.config.sequence_length());
+  std::shared_ptr<RoutingTrace> trace;
+  if (replay) {
+    const auto given = std::make_shared<RoutingReplay>(*replay, shape);
+    // How many steps a run by the clock takes is not known: it fails at the first that is missing.
+    const int64_t last = in_.config.training.max_minutes > 0.0 ? step_ + 1 : in_.config.training.steps;
+    given->check_steps(step_ + 1, last);
+    trace = given;
+    log_.info("routing.replay: the routers take the choices in " + *replay);
+  }
+  if (record) {
+    trace = recorder_ = std::make_shared<RoutingRecorder>(*record, shape, in_.world, trace);
+    log_.info("routing.record: the routers' choices go to " + *record);
+  }
+  training_step_->trace_routing(trace);
 }
 
 void Trainer::announce() {

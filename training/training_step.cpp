@@ -82,6 +82,12 @@ StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t st
   return finish(counts, scope, local);
 }
 
+TokenContext TrainingStep::context_of(const Batch& batch, int64_t step) const {
+  auto context = token_context(batch, step, seed_, /*training=*/true);
+  context.routing_trace = routing_trace_;
+  return context;
+}
+
 StepSums TrainingStep::count_targets(const std::vector<Batch>& micro_batches) const {
   auto counts = at::zeros({2}, options_);
   for (const auto& batch : micro_batches) counts += at::stack({batch.mask_BS.sum(), batch.mask_BS.any(1).sum()});
@@ -105,13 +111,13 @@ TrainingStep::ScopeSums TrainingStep::scope_before_forward(const std::vector<Bat
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> sums;
   for (const auto& batch : micro_batches) {
-    add_into(sums, packed(local_sums(model_.transformer->forward(token_context(batch, step, seed_, /*training=*/true)).statistics)));
+    add_into(sums, packed(local_sums(model_.transformer->forward(context_of(batch, step)).statistics)));
   }
   return {unpacked(global_sums(sums, *mesh_.world()), E), /*exact=*/true};
 }
 
 void TrainingStep::forward_backward(const Batch& batch, int64_t step, const StepSums& counts, ScopeSums& scope, LocalSums& local) {
-  const auto output = model_.transformer->forward(token_context(batch, step, seed_, /*training=*/true));
+  const auto output = model_.transformer->forward(context_of(batch, step));
   const auto logits_TV = model_.transformer->logits(output.hidden_BSD).flatten(0, 1);
   const auto cross_entropy = cross_entropy_sum(logits_TV, batch.targets_BS.flatten(), batch.mask_BS.flatten());
   const auto layers = local_sums(output.statistics);

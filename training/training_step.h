@@ -49,6 +49,9 @@ class TrainingStep {
   /// run once more without gradients, to know the sums before the first backward. Collective.
   StepResult run(const std::vector<Batch>& micro_batches, int64_t step);
 
+  /// From now on the routers' choices go through `trace`; null = through none.
+  void trace_routing(std::shared_ptr<RoutingTrace> trace) { routing_trace_ = std::move(trace); }
+
   /// True when run() makes that extra forward; the log says so.
   bool needs_counting_forward(size_t num_micro_batches) const;
 
@@ -65,6 +68,7 @@ class TrainingStep {
     bool exact = false;
   };
 
+  TokenContext context_of(const Batch& batch, int64_t step) const;
   StepSums count_targets(const std::vector<Batch>& micro_batches) const;
   ScopeSums scope_before_forward(const std::vector<Batch>& micro_batches, int64_t step, const StepSums& counts);
   void forward_backward(const Batch& batch, int64_t step, const StepSums& counts, ScopeSums& scope, LocalSums& local);
@@ -75,6 +79,7 @@ class TrainingStep {
   ModelInstance& model_;
   const ProcessMesh& mesh_;
   uint64_t seed_;
+  std::shared_ptr<RoutingTrace> routing_trace_;
   std::vector<BalanceTerm> terms_;
   at::TensorOptions options_;  ///< of sums: float64 on the model's device
 };

@@ -55,5 +55,18 @@ TEST(WeightsByToken, StandWhereTokenAndChoiceSayAndCarryTheGradient) {
   expect_equal(weight_N.grad(), at::tensor({4., 1., 3.}, at::kDouble));
 }
 
+TEST(ExpertChunks, DifferByOneExpertAtMost) {
+  EXPECT_EQ(chunk_starts_of(4, 1), (std::vector<int64_t>{0, 4}));
+  EXPECT_EQ(chunk_starts_of(4, 2), (std::vector<int64_t>{0, 2, 4}));
+  EXPECT_EQ(chunk_starts_of(5, 3), (std::vector<int64_t>{0, 1, 3, 5}));
+  EXPECT_THROW(chunk_starts_of(2, 3), c10::Error);
+}
+
+TEST(ExpertChunks, AreSentOneAfterTheOtherEachRankByRank) {
+  // Two ranks of 3 experts, chunks of 1 and 2:  chunk 0: 0 | 3   chunk 1: 1 2 | 4 5   and 6 = nowhere
+  // place                                                0   1            2 3   4 5       6
+  expect_equal(places_by_chunk({0, 1, 3}, 2), longs({0, 2, 3, 1, 4, 5, 6}));
+}
+
 }  // namespace
 }  // namespace switchyard

@@ -11,7 +11,11 @@ namespace {
 class AllToAllOverMpi : public testing::TestWithParam<conformance::Scenario> {};
 
 TEST_P(AllToAllOverMpi, EqualsTheLocalDispatcherToTheBit) {
-  for (const auto dtype : {at::kDouble, at::kFloat}) conformance::equals_the_local_dispatcher_to_the_bit(test_world(), GetParam(), dtype);
+  for (const auto dtype : {at::kDouble, at::kFloat}) {
+    for (const int64_t num_chunks : {1, 2}) {
+      conformance::equals_the_local_dispatcher_to_the_bit(test_world(), GetParam(), dtype, num_chunks);
+    }
+  }
 }
 
 TEST_P(AllToAllOverMpi, ReturnsTheWeightedTokens) {

@@ -32,6 +32,15 @@ TEST_P(AllToAllOverThreads, EqualsTheLocalDispatcherToTheBitInFp32) {
   run([](const auto& group, const auto& scenario) { conformance::equals_the_local_dispatcher_to_the_bit(group, scenario, at::kFloat); });
 }
 
+TEST_P(AllToAllOverThreads, EqualsTheLocalDispatcherToTheBitInAnyNumberOfChunks) {
+  run([](const auto& group, const auto& scenario) {
+    for (const int64_t num_chunks : {2, 3, 4, 8}) {  // 3: chunks of unequal size
+      if (num_chunks > kNumExperts / group->size()) continue;
+      conformance::equals_the_local_dispatcher_to_the_bit(group, scenario, at::kFloat, num_chunks);
+    }
+  });
+}
+
 TEST_P(AllToAllOverThreads, ReturnsTheWeightedTokens) {
   run(conformance::returns_the_weighted_tokens);
 }
@@ -130,6 +139,38 @@ TEST(AllToAllDispatcher, WorkBetweenThePhasesOverlapsTheRowsInBothDirections) {
     EXPECT_EQ(notes, (std::vector<std::string>{"start", "beside combine", "wait", "start", "beside dispatch", "wait"}));
     expect_equal(x_TD.grad(), at::full({4, 2}, 7.0));
   });
+}
+
+TEST(AllToAllDispatcher, AChunksExpertsComputeWhileTheNextChunkTravelsInBothDirections) {
+  run_ranks_as_threads(2, [](CommunicatorPtr group) {
+    std::vector<std::string> notes;
+    auto dispatcher = make_all_to_all_dispatcher(4, std::make_shared<NotingCommunicator>(group, notes), /*num_chunks=*/2);
+    auto x_TD = at::ones({4, 2}).requires_grad_(true);
+    const Routing routing{at::arange(4), at::arange(4), at::ones({4}), at::zeros({4}, at::kLong), 4, 1};
+    auto ticket = dispatcher->begin(x_TD, routing);
+    for (const auto* name : {"experts 0", "experts 1"}) {
+      dispatcher->combine_begin(*ticket, NotedWork::apply(dispatcher->finish(*ticket).rows_RD, name, &notes));
+    }
+    const auto y_TD = dispatcher->combine_finish(*ticket);
+    // The counts of both chunks go in one exchange. Then: chunk 0, and chunk 1 before chunk 0 is waited for.
+    EXPECT_EQ(notes, (std::vector<std::string>{"start", "wait",                                 //
+                                               "start", "start", "wait", "experts 0", "start",  // chunk 0 goes back
+                                               "wait", "experts 1", "start",                    // chunk 1 goes back
+                                               "wait", "wait"}));
+    notes.clear();
+    y_TD.sum().backward();
+    // Both chunks' gradients start, last chunk first; the experts of one compute while the other's travel.
+    EXPECT_EQ(notes, (std::vector<std::string>{"start", "start",                                            //
+                                               "wait", "experts 1", "start", "wait", "experts 0", "start",  //
+                                               "wait", "wait"}));
+    expect_equal(x_TD.grad(), at::full({4, 2}, 2.0));
+  });
+}
+
+TEST(AllToAllDispatcher, RefusesMoreChunksThanExpertsOfARank) {
+  run_ranks_as_threads(2, [](CommunicatorPtr group) { EXPECT_THROW(make_all_to_all_dispatcher(4, group, 3), c10::Error); });
+  EXPECT_THROW(make_local_dispatcher(4, 5), c10::Error);
+  EXPECT_THROW(make_local_dispatcher(4, 0), c10::Error);
 }
 
 TEST(AllToAllDispatcher, NeedsNoGraphInEvaluation) {

@@ -87,11 +87,18 @@ inline Result run_layer(TokenDispatcher& dispatcher, const Scenario& scenario, a
       draw({kNumExperts, kWidth}).narrow(0, dispatcher.first_expert(), dispatcher.num_local_experts()).clone().requires_grad_(true);
 
   auto ticket = dispatcher.begin(x_TD, make_routing(scenario, weight_TK, first, count));
-  const auto rows = dispatcher.finish(*ticket);
-  dispatcher.combine_begin(*ticket, apply_experts(rows, scale_eD));
+  const auto& starts = dispatcher.chunk_starts();
+  std::vector<at::Tensor> rows_by_chunk;
+  std::vector<int64_t> row_counts_e;
+  for (size_t chunk = 0; chunk + 1 < starts.size(); ++chunk) {
+    const auto rows = dispatcher.finish(*ticket);
+    dispatcher.combine_begin(*ticket, apply_experts(rows, scale_eD.narrow(0, starts[chunk], starts[chunk + 1] - starts[chunk])));
+    rows_by_chunk.push_back(rows.rows_RD);
+    row_counts_e.insert(row_counts_e.end(), rows.row_counts_e.begin(), rows.row_counts_e.end());
+  }
   const auto y_TD = dispatcher.combine_finish(*ticket);
   (y_TD * g_TD).sum().backward();
-  return {rows.rows_RD, y_TD, x_TD.grad(), weight_TK.grad(), scale_eD.grad(), rows.row_counts_e};
+  return {at::cat(rows_by_chunk), y_TD, x_TD.grad(), weight_TK.grad(), scale_eD.grad(), row_counts_e};
 }
 
 struct Share {
@@ -108,10 +115,11 @@ inline Share share_of(const Scenario& scenario, int64_t rank, int64_t num_ranks)
   return share;
 }
 
-inline void equals_the_local_dispatcher_to_the_bit(const CommunicatorPtr& group, const Scenario& scenario, at::ScalarType dtype) {
+inline void equals_the_local_dispatcher_to_the_bit(const CommunicatorPtr& group, const Scenario& scenario, at::ScalarType dtype,
+                                                   int64_t num_chunks = 1) {
   const auto share = share_of(scenario, group->rank(), group->size());
   auto local = make_local_dispatcher(kNumExperts);
-  auto spread = make_all_to_all_dispatcher(kNumExperts, group);
+  auto spread = make_all_to_all_dispatcher(kNumExperts, group, num_chunks);
   const auto whole = run_layer(*local, scenario, dtype, share.num_tokens, 0, share.num_tokens);
   const auto mine = run_layer(*spread, scenario, dtype, share.num_tokens, share.first, share.count);
 

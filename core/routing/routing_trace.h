@@ -1,0 +1,31 @@
+// What the routers decided, kept or given: a second pass must decide as the first did, and a run can take over another run's choices.
+// T tokens here, K choices a token, N assignments.
+#pragma once
+
+#include <functional>
+
+#include "core/routing/routing.h"
+
+namespace switchyard {
+
+class RoutingTrace {
+ public:
+  virtual ~RoutingTrace() = default;
+
+  /// The experts that the router of context.layer takes for the samples context.global_sample_B: int64 [T, K], tokens being the rows of
+  /// [B, S] in order, first choice first, masked tokens like all others, before drops. `choose` makes them where none are given.
+  virtual at::Tensor choices(const TokenContext& context, const std::function<at::Tensor()>& choose) = 0;
+
+  /// Which of these assignments get a slot within capacity: bool [N]. `decide` says so where it is not known.
+  virtual at::Tensor kept(const TokenContext& /*context*/, const std::function<at::Tensor()>& decide) { return decide(); }
+};
+
+/// The same through context.routing_trace, where there is one.
+inline at::Tensor traced_choices(const TokenContext& context, const std::function<at::Tensor()>& choose) {
+  return context.routing_trace ? context.routing_trace->choices(context, choose) : choose();
+}
+inline at::Tensor traced_kept(const TokenContext& context, const std::function<at::Tensor()>& decide) {
+  return context.routing_trace ? context.routing_trace->kept(context, decide) : decide();
+}
+
+}  // namespace switchyard

@@ -22,10 +22,10 @@ struct LayoutCase {
   // the layout
   int64_t ranks = 1;
   int64_t ranks_per_node = 0;  ///< consecutive ranks that share a machine (threads only); 0 = all
-  ParallelConfig parallel;
+  ParallelConfig parallel = {};
   Recompute recompute = Recompute::kNone;
   int64_t micro_batch_size = 8;
-  RoutingConfig routing;  ///< folders to record to and to replay from
+  RoutingConfig routing = {};  ///< folders to record to and to replay from
 };
 
 struct StepTrace {

@@ -19,7 +19,8 @@ at::Tensor RotaryTable::rotate(const at::Tensor& x_BHSd) const {
   const auto wide = widen(x_BHSd);
   const auto cos = cos_Sd_.narrow(0, 0, positions).to(wide.options());
   const auto sin = sin_Sd_.narrow(0, 0, positions).to(wide.options());
-  const auto swapped = wide.roll(wide.size(3) / 2, -1);  // (a, b) -> (b, a)
+  const int64_t half = wide.size(3) / 2;
+  const auto swapped = at::cat({wide.narrow(3, half, half), wide.narrow(3, 0, half)}, 3);  // (a, b) -> (b, a)
   return (wide * cos + swapped * sin).to(x_BHSd.scalar_type());
 }
 

@@ -7,17 +7,9 @@
 
 #include "core/init.h"
 #include "core/transformer.h"
+#include "tests/tensors.h"
 
 namespace switchyard {
-
-inline at::Tensor longs(const std::vector<int64_t>& values) {
-  return at::tensor(values, at::kLong);
-}
-
-inline std::vector<int64_t> to_longs(const at::Tensor& tensor) {
-  const auto flat = tensor.to(at::kLong).contiguous();
-  return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
-}
 
 inline at::Tensor matrix(const std::vector<std::vector<double>>& rows) {
   std::vector<at::Tensor> tensors;

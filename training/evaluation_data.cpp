@@ -7,7 +7,6 @@
 #include "training/token_window.h"
 
 namespace switchyard {
-namespace {
 
 struct HeldOutSource {
   std::string name;
@@ -15,6 +14,8 @@ struct HeldOutSource {
   std::unique_ptr<TokenStream> stream;
   TokenRange tokens;  ///< what evaluation uses
 };
+
+namespace {
 
 /// As many tokens as `max_sequences` windows take (0: all).
 TokenRange limit_sequences(TokenRange tokens, int64_t max_sequences, int64_t sequence_length) {

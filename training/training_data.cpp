@@ -9,7 +9,6 @@
 #include "training/token_window.h"
 
 namespace switchyard {
-namespace {
 
 struct TrainingSource {
   std::string name;
@@ -17,6 +16,8 @@ struct TrainingSource {
   std::unique_ptr<TokenStream> stream;
   int64_t num_windows;
 };
+
+namespace {
 
 std::vector<TrainingSource> open_sources(const RunConfig& config) {
   std::vector<TrainingSource> sources;

@@ -5,17 +5,10 @@
 #include <gtest/gtest.h>
 
 #include "tests/finite_differences.h"
+#include "tests/tensors.h"
 
 namespace switchyard {
 namespace {
-
-at::Tensor longs(std::initializer_list<int64_t> values) {
-  return at::tensor(values, at::kLong);
-}
-
-void expect_equal(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_TRUE(at::equal(actual, expected)) << "actual\n" << actual << "\nexpected\n" << expected;
-}
 
 /// token 0 -> experts 2, 0; token 1 -> 2 and nowhere; token 2 -> 0, 2. Nobody wants expert 1.
 Routing example_routing(const at::Tensor& weight_N) {
@@ -43,7 +36,7 @@ TEST(LocalDispatcher, LaysRowsOutByExpertThenTokenWithPaddingToSixteen) {
   auto ticket = dispatcher->begin(x_TD, example_routing(at::ones({6})));
   const auto rows = dispatcher->finish(*ticket);
   EXPECT_EQ(rows.row_counts_e, (std::vector<int64_t>{2, 0, 3}));
-  auto expected_RD = at::zeros({32, 1});
+  auto expected_RD = at::zeros({32, 1}, at::kDouble);
   expected_RD.narrow(0, 0, 2).copy_(at::tensor({1., 3.}).view({2, 1}));
   expected_RD.narrow(0, 16, 3).copy_(at::tensor({1., 2., 3.}).view({3, 1}));
   expect_equal(rows.rows_RD, expected_RD);

@@ -3,16 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "tests/tensors.h"
+
 namespace switchyard {
 namespace {
-
-at::Tensor longs(std::initializer_list<int64_t> values) {
-  return at::tensor(values, at::kLong);
-}
-
-void expect_equal(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_TRUE(at::equal(actual, expected)) << "actual\n" << actual << "\nexpected\n" << expected;
-}
 
 TEST(SortByExpert, OrdersByExpertThenTokenWhateverTheOrderOfTheList) {
   // token 0 -> 2, 0; token 1 -> 2, nowhere; token 2 -> 0, 2. Listed by choice, the tokens backwards.

@@ -4,17 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "tests/finite_differences.h"
+#include "tests/tensors.h"
 
 namespace switchyard {
 namespace {
-
-at::Tensor longs(std::initializer_list<int64_t> values) {
-  return at::tensor(values, at::kLong);
-}
-
-void expect_equal(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_TRUE(at::equal(actual, expected)) << "actual\n" << actual << "\nexpected\n" << expected;
-}
 
 TEST(GatherRows, TakesRowsAndLeavesZerosWhereThereIsNone) {
   for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {

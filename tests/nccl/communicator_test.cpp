@@ -104,7 +104,7 @@ TEST(NcclCommunicator, SumsHaveTheBitsOfTheHostsSums) {
     auto on_gpu = on_host.to(gpu());
     host_world()->all_reduce_sum(on_host)->wait();
     gpu_world()->all_reduce_sum(on_gpu)->wait();
-    conformance::expect_equal(on_gpu.cpu(), on_host);
+    expect_equal(on_gpu.cpu(), on_host);
   }
 }
 
@@ -113,7 +113,7 @@ TEST(NcclCommunicator, ShowsBothSidesAsOne) {
   auto on_host = at::full({1}, both->rank(), at::kLong), on_gpu = at::full({1}, both->rank(), at::dtype(at::kLong).device(gpu()));
   both->all_reduce_sum(on_host)->wait();
   both->all_reduce_sum(on_gpu)->wait();
-  conformance::expect_equal(on_gpu.cpu(), on_host);
+  expect_equal(on_gpu.cpu(), on_host);
   both->barrier();
 }
 

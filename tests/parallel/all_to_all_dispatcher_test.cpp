@@ -10,12 +10,7 @@
 namespace switchyard {
 namespace {
 
-using conformance::expect_equal;
 using conformance::kNumExperts;
-
-at::Tensor longs(std::initializer_list<int64_t> values) {
-  return at::tensor(values, at::kLong);
-}
 
 class AllToAllOverThreads : public testing::TestWithParam<std::tuple<conformance::Scenario, int>> {
  protected:

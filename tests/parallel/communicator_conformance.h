@@ -6,13 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "parallel/communicator.h"
+#include "tests/tensors.h"
 
 namespace switchyard::conformance {
-
-inline void expect_equal(const at::Tensor& actual, const at::Tensor& expected) {
-  EXPECT_EQ(actual.scalar_type(), expected.scalar_type());
-  EXPECT_TRUE(at::equal(actual, expected)) << "actual\n" << actual << "\nexpected\n" << expected;
-}
 
 /// [100 rank + 0, 100 rank + 1, ...]
 inline at::Tensor numbered(int64_t rank, int64_t count, at::ScalarType dtype = at::kDouble) {

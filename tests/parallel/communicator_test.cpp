@@ -95,9 +95,9 @@ TEST(ThreadRanksTest, ReceivedRowsAreNotThereBeforeTheWait) {
     auto received = at::full({2}, -1.0);
     auto work = group->all_to_all(at::ones({2}), {1, 1}, received, {1, 1});
     group->barrier();
-    conformance::expect_equal(received, at::full({2}, -1.0));
+    expect_equal(received, at::full({2}, -1.0));
     work->wait();
-    conformance::expect_equal(received, at::ones({2}));
+    expect_equal(received, at::ones({2}));
   });
 }
 

@@ -138,7 +138,8 @@ build_mpirun_command() {
 }
 
 build_command() {
-  local binary=${SWITCHYARD:-$(dirname "${BASH_SOURCE[0]}")/../build/release/switchyard} cpus host_count local_ranks threads
+  local cpus host_count local_ranks threads
+  binary=${SWITCHYARD:-$(dirname "${BASH_SOURCE[0]}")/../build/release/switchyard}
   binary=$(realpath --canonicalize-missing --relative-base=. "$binary")
   [[ $binary == */* ]] || binary=./$binary
   [[ -x $binary ]] || ((print_only)) || refuse "no binary at $binary; build it with scripts/build.sh, or set SWITCHYARD"
@@ -186,6 +187,11 @@ on_signal() {
   fi
 }
 
+# Before mpirun: a faulty configuration then ends at once, without the launcher's own lines about ranks that it had to kill.
+check_config() {
+  "$binary" check "$config" --ranks "$ranks" "${overrides[@]}" >/dev/null || exit
+}
+
 run_job() {
   local code=0
   signals=0 trapped=1
@@ -206,7 +212,9 @@ main() {
   parse_arguments "$@"
   build_command
   print_command
-  ((print_only)) || run_job
+  ((print_only)) && return
+  [[ ${command[0]} != mpirun ]] || check_config
+  run_job
 }
 
 main "$@"

@@ -81,12 +81,11 @@ train() {
 }
 
 evaluate() {
-  "$BINARY" eval "$RUN"
-  echo
-  echo "Bits per byte of held-out text; smaller is better:"
+  "$BINARY" eval "$RUN" evaluation.max_sequences=0 --json >"$RUN/evaluation.json"
+  echo "Bits per byte of the whole held-out text; smaller is better:"
   local domain files=()
   for domain in "${DOMAINS[@]}"; do files+=("$domain=$CORPUS/$domain.validation.txt"); done
-  python3 scripts/quickstart_figures.py table "$RUN" "${files[@]}"
+  python3 scripts/quickstart_figures.py table "$RUN/evaluation.json" "${files[@]}"
 }
 
 export_model() {
@@ -111,6 +110,7 @@ print_summary() {
 Where everything lies
   $RUN/config.yaml         the configuration with every default
   $RUN/metrics.jsonl       one line a step; $RUN/tb for TensorBoard
+  $RUN/evaluation.json     loss, perplexity and bits per byte by domain
   $RUN/checkpoints         load on any number of ranks
   $RUN/huggingface         for transformers
   $CORPUS/SOURCES.md         the texts and their licences

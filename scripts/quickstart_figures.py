@@ -3,7 +3,7 @@
 
   quickstart_figures.py steps-of RUN                 the number of steps that RUN was begun with
   quickstart_figures.py steps-for RUN MINUTES        steps that take MINUTES at the speed of the short run RUN
-  quickstart_figures.py table RUN DOMAIN=FILE ...    bits per byte: the model's last evaluation, gzip -9 and xz -9 of the held-out files
+  quickstart_figures.py table JSON DOMAIN=FILE ...   bits per byte: what `switchyard eval --json` wrote, gzip -9 and xz -9 of the held-out files
 """
 
 import json
@@ -25,12 +25,9 @@ def setting(run, key):
     return int(found[0])
 
 
-def metrics(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 def steps_for(run, minutes):
-    speeds = [record["tokens_per_second"] for record in metrics(run) if "loss" in record][WARM_UP_STEPS:]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    speeds = [record["tokens_per_second"] for record in records if "loss" in record][WARM_UP_STEPS:]
     if not speeds:
         sys.exit(f"{run}: {WARM_UP_STEPS} steps or fewer in the time of the measurement; train with a number of steps of your own choice")
     tokens_per_step = setting(run, "global_batch_size") * (setting(run, "sequence_length") or setting(run, "max_sequence_length"))
@@ -43,15 +40,13 @@ def compressed_bits_per_byte(command, path):
     return 8 * len(subprocess.run(command, input=text, stdout=subprocess.PIPE, check=True).stdout) / len(text)
 
 
-def print_table(run, files):
-    evaluations = [record["evaluation"] for record in metrics(run) if "evaluation" in record]
-    if not evaluations:
-        sys.exit(f"{run}/metrics.jsonl holds no evaluation")
+def print_table(evaluation_file, files):
+    evaluation = json.loads(evaluation_file.read_text())["evaluation"]
     rows = []
     for entry in files:
         domain, path = entry.split("=", 1)
         compressed = [compressed_bits_per_byte([program, "-9", "-c"], Path(path)) for program in ("gzip", "xz")]
-        rows.append((domain, evaluations[-1][domain]["bits_per_byte"], *compressed))
+        rows.append((domain, evaluation[domain]["bits_per_byte"], *compressed))
     means = (statistics.mean(column) for column in list(zip(*rows))[1:])
     print(f"  {'domain':<10}{'ours':>9}{'gzip -9':>9}{'xz -9':>9}")
     for name, *values in [*rows, ("mean", *means)]:

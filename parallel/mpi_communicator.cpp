@@ -1,18 +1,23 @@
 // Processes that exchange CPU tensors over MPI. Every wait is that of an MpiWork.
+#include "parallel/mpi_communicator.h"
+
 #include <cstdio>
 #include <exception>
-#include <numeric>
+#include <limits>
 
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "parallel/communicator.h"
 #include "parallel/exchange_checks.h"
-#include "parallel/mpi_work.h"
+#include "parallel/mpi_exchange.h"
 #include "parallel/rank_order_sum.h"
 
 namespace switchyard {
 namespace {
+
+/// Transports have limits of their own below 2^31 bytes: process_vm_readv and writev move a page less than that at once.
+constexpr int64_t kMaxMessageBytes = int64_t{1} << 30;
+constexpr int64_t kMaxInt = std::numeric_limits<int>::max();
 
 /// MPI between MPI_Init and MPI_Finalize. Held by every communicator, so that the last handle ends it.
 class Session {
@@ -21,9 +26,10 @@ class Session {
     int started = 0;
     MPI_Initialized(&started);
     if (started) throw RunError("make_mpi_communicator: MPI can be started only once in a process");
+    // Backward of CUDA tensors runs on a thread of autograd's, while the one that called it waits: one at a time, but not always the same.
     int provided = 0;
-    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-    if (provided < MPI_THREAD_FUNNELED) throw RunError("MPI_Init_thread: this MPI allows no thread beside the one that calls it");
+    check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+    if (provided < MPI_THREAD_SERIALIZED) throw RunError("MPI_Init_thread: this MPI can be called from one thread only");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   }
   Session(const Session&) = delete;
@@ -35,30 +41,25 @@ class Session {
   }
 };
 
-std::vector<int> starts_of(const std::vector<int>& counts) {
-  std::vector<int> starts(counts.size());
-  std::exclusive_scan(counts.begin(), counts.end(), starts.begin(), 0);
-  return starts;
-}
-
-std::vector<int> to_counts(const std::vector<int64_t>& rows, const char* operation) {
-  std::vector<int> counts;
-  for (const auto count : rows) counts.push_back(to_count(count, operation));
-  return counts;
+std::vector<int64_t> to_bytes(const std::vector<int64_t>& rows, int64_t row_bytes) {
+  std::vector<int64_t> bytes;
+  for (const auto count : rows) bytes.push_back(count * row_bytes);
+  return bytes;
 }
 
 class MpiCommunicator : public Communicator {
  public:
-  MpiCommunicator(std::shared_ptr<Session> session, MPI_Comm comm, int64_t node, int64_t timeout_seconds)
-      : session_(std::move(session)), comm_(comm), node_(node) {
+  MpiCommunicator(std::shared_ptr<Session> session, MPI_Comm comm, int64_t node, int64_t timeout_seconds, int64_t max_message_bytes)
+      : session_(std::move(session)), node_(node) {
     int rank = 0, size = 0;
-    check_mpi(MPI_Comm_rank(comm_, &rank), "MPI_Comm_rank");
-    check_mpi(MPI_Comm_size(comm_, &size), "MPI_Comm_size");
-    place_ = {rank, size, timeout_seconds};
+    check_mpi(MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm, &size), "MPI_Comm_size");
+    group_ =
+        std::make_shared<MpiGroup>(MpiGroup{.comm = comm, .place = {rank, size, timeout_seconds}, .max_message_bytes = max_message_bytes});
   }
 
-  int64_t rank() const override { return place_.rank; }
-  int64_t size() const override { return place_.size; }
+  int64_t rank() const override { return group_->place.rank; }
+  int64_t size() const override { return group_->place.size; }
   int64_t node() const override { return node_; }
 
   /// Every rank adds one part of the tensor in the order of ranks, and all gather the parts. MPI_Iallreduce would leave the order to the
@@ -68,9 +69,9 @@ class MpiCommunicator : public Communicator {
     const auto flat = tensor.detach().view(-1);
     const auto parts = part_sizes(flat.numel(), size());
     auto work = start_reduce_scatter("all_reduce_sum", flat, parts);
-    work->after = [comm = comm_, place = place_, flat, parts, add = std::move(work->after)] {
+    work->after = [group = group_, flat, parts, add = std::move(work->after)] {
       add();
-      start_gather("all_reduce_sum", comm, place, flat, parts)->wait();
+      gather("all_reduce_sum", *group, flat, parts)->wait();
     };
     return work;
   }
@@ -84,7 +85,7 @@ class MpiCommunicator : public Communicator {
   std::unique_ptr<Work> all_gather_parts(at::Tensor tensor, const std::vector<int64_t>& parts) override {
     check_tensor("all_gather_parts", tensor);
     check_parts("all_gather_parts", tensor, parts, size());
-    return start_gather("all_gather_parts", comm_, place_, tensor.detach(), parts);
+    return gather("all_gather_parts", *group_, tensor.detach(), parts);
   }
 
   /// By a gather: MPI_MAX does not say what becomes of NaN, and could leave another result on every rank. Meant for small tensors.
@@ -95,7 +96,11 @@ class MpiCommunicator : public Communicator {
     check_tensor("all_to_all", send);
     check_tensor("all_to_all", receive);
     check_all_to_all(send, send_rows, receive, receive_rows, size());
-    return start_all_to_all("all_to_all", send, send_rows, receive, receive_rows);
+    const int64_t row_bytes = c10::multiply_integers(send.sizes().slice(1)) * send.element_size();
+    auto work = make_work("all_to_all", *group_, {send, receive});
+    start_all_to_all(*group_, *work, send.const_data_ptr(), to_bytes(send_rows, row_bytes), receive.data_ptr(),
+                     to_bytes(receive_rows, row_bytes));
+    return work;
   }
 
   at::Tensor all_gather(const at::Tensor& tensor) override {
@@ -103,38 +108,32 @@ class MpiCommunicator : public Communicator {
     auto shape = tensor.sizes().vec();
     shape.insert(shape.begin(), size());
     auto gathered = at::empty(shape, tensor.options());
-    auto work = make_work("all_gather", place_, {tensor, gathered});
-    const RowType element(tensor.element_size(), "all_gather");
-    const int count = to_count(tensor.numel(), "all_gather");
-    check_mpi(
-        MPI_Iallgather(tensor.const_data_ptr(), count, element.get(), gathered.data_ptr(), count, element.get(), comm_, &work->request),
-        "all_gather");
-    work->wait();
+    gathered[rank()].copy_(tensor.detach());
+    gather("all_gather", *group_, gathered.view(-1), std::vector<int64_t>(size(), tensor.numel()))->wait();
     return gathered;
   }
 
   void broadcast(at::Tensor tensor, int64_t root) override {
     check_tensor("broadcast", tensor);
     check_root(root, size());
-    auto work = make_work("broadcast", place_, {tensor});
-    const RowType element(tensor.element_size(), "broadcast");
-    check_mpi(MPI_Ibcast(tensor.data_ptr(), to_count(tensor.numel(), "broadcast"), element.get(), root, comm_, &work->request),
-              "broadcast");
+    auto work = make_work("broadcast", *group_, {tensor});
+    start_broadcast(*group_, *work, tensor.data_ptr(), static_cast<int64_t>(tensor.nbytes()), root);
     work->wait();
   }
 
   void barrier() override {
-    auto work = make_work("barrier", place_, {});
-    check_mpi(MPI_Ibarrier(comm_, &work->request), "barrier");
+    auto work = make_work("barrier", *group_, {});
+    check_mpi(MPI_Ibarrier(group_->comm, work->new_request()), "barrier");
     work->wait();
   }
 
   /// The groups live as long as the job: MPI_Comm_free is collective, and handles go in an order of their own on every rank.
   CommunicatorPtr split(int64_t color) override {
+    TORCH_CHECK(color >= 0 && color <= kMaxInt, "split: color ", color, " is not in [0, 2^31)");
     barrier();  // MPI_Comm_split cannot be polled: who is missing is found here, under the deadline
     MPI_Comm part = MPI_COMM_NULL;
-    check_mpi(MPI_Comm_split(comm_, to_count(color, "split"), static_cast<int>(rank()), &part), "split");
-    return std::make_shared<MpiCommunicator>(session_, part, node_, place_.timeout_seconds);
+    check_mpi(MPI_Comm_split(group_->comm, static_cast<int>(color), static_cast<int>(rank()), &part), "split");
+    return std::make_shared<MpiCommunicator>(session_, part, node_, group_->place.timeout_seconds, group_->max_message_bytes);
   }
 
   void abort(int exit_code) override {
@@ -143,49 +142,25 @@ class MpiCommunicator : public Communicator {
   }
 
  private:
-  static std::unique_ptr<MpiWork> make_work(const char* operation, Place place, std::vector<at::Tensor> tensors) {
-    auto work = std::make_unique<MpiWork>(operation, place);
-    work->buffers->tensors = std::move(tensors);
-    return work;
-  }
-
-  std::unique_ptr<MpiWork> start_all_to_all(const char* operation, const at::Tensor& send, const std::vector<int64_t>& send_rows,
-                                            const at::Tensor& receive, const std::vector<int64_t>& receive_rows) const {
-    to_count(std::max(send.size(0), receive.size(0)), operation);
-    auto work = make_work(operation, place_, {send, receive});
-    auto& buffers = *work->buffers;
-    buffers.send_counts = to_counts(send_rows, operation);
-    buffers.send_starts = starts_of(buffers.send_counts);
-    buffers.receive_counts = to_counts(receive_rows, operation);
-    buffers.receive_starts = starts_of(buffers.receive_counts);
-    const RowType row(c10::multiply_integers(send.sizes().slice(1)) * send.element_size(), operation);
-    check_mpi(MPI_Ialltoallv(send.const_data_ptr(), buffers.send_counts.data(), buffers.send_starts.data(), row.get(), receive.data_ptr(),
-                             buffers.receive_counts.data(), buffers.receive_starts.data(), row.get(), comm_, &work->request),
-              operation);
-    return work;
+  static std::unique_ptr<MpiWork> make_work(const char* operation, const MpiGroup& group, std::vector<at::Tensor> tensors) {
+    return std::make_unique<MpiWork>(operation, group.place, std::move(tensors));
   }
 
   std::unique_ptr<MpiWork> start_reduce_scatter(const char* operation, const at::Tensor& flat, const std::vector<int64_t>& parts) const {
-    const int64_t mine = parts[rank()];
-    auto arrived = at::empty({size() * mine}, flat.options());
-    auto work = start_all_to_all(operation, flat, parts, arrived, std::vector<int64_t>(size(), mine));
-    work->after = [arrived, size = size(), place = flat.split_with_sizes(parts)[rank()]] {
-      place.copy_(sum_in_rank_order(arrived.view({size, place.numel()})));
-    };
+    const int64_t mine = parts[rank()], bytes = flat.element_size();
+    auto arrived = at::empty({size(), mine}, flat.options());
+    auto work = make_work(operation, *group_, {flat, arrived});
+    start_all_to_all(*group_, *work, flat.const_data_ptr(), to_bytes(parts, bytes), arrived.data_ptr(),
+                     to_bytes(std::vector<int64_t>(size(), mine), bytes));
+    work->after = [arrived, own = flat.split_with_sizes(parts)[rank()]] { own.copy_(sum_in_rank_order(arrived)); };
     return work;
   }
 
   /// Not a method: it runs when a Work is waited for, which may outlive its communicator's handle.
-  static std::unique_ptr<MpiWork> start_gather(const char* operation, MPI_Comm comm, Place place, const at::Tensor& flat,
-                                               const std::vector<int64_t>& parts) {
-    auto work = make_work(operation, place, {flat});
-    auto& buffers = *work->buffers;
-    buffers.receive_counts = to_counts(parts, operation);
-    buffers.receive_starts = starts_of(buffers.receive_counts);
-    const RowType element(flat.element_size(), operation);
-    check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, flat.data_ptr(), buffers.receive_counts.data(),
-                              buffers.receive_starts.data(), element.get(), comm, &work->request),
-              operation);
+  static std::unique_ptr<MpiWork> gather(const char* operation, MpiGroup& group, const at::Tensor& flat,
+                                         const std::vector<int64_t>& parts) {
+    auto work = make_work(operation, group, {flat});
+    start_gather(group, *work, flat.data_ptr(), to_bytes(parts, flat.element_size()));
     return work;
   }
 
@@ -195,9 +170,8 @@ class MpiCommunicator : public Communicator {
   }
 
   std::shared_ptr<Session> session_;
-  MPI_Comm comm_;
   int64_t node_;
-  Place place_;
+  std::shared_ptr<MpiGroup> group_;
 };
 
 /// Processes that share memory, numbered by the smallest of their ranks in the world.
@@ -219,11 +193,17 @@ int64_t find_node() {
 
 }  // namespace
 
-CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds) {
+CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds, int64_t max_message_bytes) {
   TORCH_CHECK(timeout_seconds > 0, "make_mpi_communicator: timeout_seconds must be positive, got ", timeout_seconds);
+  TORCH_CHECK(max_message_bytes > 0 && max_message_bytes <= kMaxInt, "make_mpi_communicator: max_message_bytes = ", max_message_bytes,
+              " is not in [1, 2^31)");
   auto session = std::make_shared<Session>();
   const auto node = find_node();
-  return std::make_shared<MpiCommunicator>(std::move(session), MPI_COMM_WORLD, node, timeout_seconds);
+  return std::make_shared<MpiCommunicator>(std::move(session), MPI_COMM_WORLD, node, timeout_seconds, max_message_bytes);
+}
+
+CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds) {
+  return make_mpi_communicator(timeout_seconds, kMaxMessageBytes);
 }
 
 }  // namespace switchyard

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
-#include <limits>
 #include <thread>
 
 #include "core/error.h"
@@ -23,16 +22,11 @@ void check_mpi(int code, const char* operation) {
   throw RunError(std::string(operation) + ": " + std::string(text, length));
 }
 
-int to_count(int64_t count, const char* operation) {
-  TORCH_CHECK(count <= std::numeric_limits<int>::max(), operation, ": ", count, " rows or elements are more than MPI can count (2^31 - 1)");
-  return static_cast<int>(count);
-}
-
 MpiWork::~MpiWork() {
   if (state_ == State::kDone) return;
   // While an exception ends the job, peers may never answer; and MPI may still write into the buffers, so they are not given back.
   if (std::uncaught_exceptions() > 0 || state_ == State::kLost) {
-    static_cast<void>(buffers.release());
+    static_cast<void>(tensors_.release());
     return;
   }
   try {
@@ -54,13 +48,20 @@ void MpiWork::wait() {
 void MpiWork::poll() {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(place_.timeout_seconds);
   for (int64_t tries = 0;; ++tries) {
-    int done = 0;
-    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation_);
-    if (done) return;
+    if (all_done()) return;
     // Ranks that share a core move on only when the waiting one steps aside; in the first microseconds that costs more than it gives.
     if (tries > kTriesBeforeYield) std::this_thread::yield();
     if (std::chrono::steady_clock::now() > deadline) throw_late();
   }
+}
+
+bool MpiWork::all_done() {
+  for (; num_done_ < requests_.size(); ++num_done_) {
+    int done = 0;
+    check_mpi(MPI_Test(&requests_[num_done_], &done, MPI_STATUS_IGNORE), operation_);
+    if (!done) return false;
+  }
+  return true;
 }
 
 void MpiWork::throw_late() const {

@@ -1,4 +1,4 @@
-// One MPI operation under way. Every wait polls a non-blocking operation under a deadline, so that a dead or stuck peer becomes an error
+// One exchange under way over MPI. Every wait polls non-blocking operations under a deadline, so that a dead or stuck peer becomes an error
 // with a name, not a hang. Internal to the mpi_*.cpp files, the only ones that see mpi.h.
 #pragma once
 
@@ -17,27 +17,6 @@ namespace switchyard {
 /// Errors: RunError with MPI's own words.
 void check_mpi(int code, const char* operation);
 
-/// MPI counts in int: rows, not bytes, are counted, and more than fit are refused.
-int to_count(int64_t count, const char* operation);
-
-/// `bytes` bytes as one MPI element.
-class RowType {
- public:
-  RowType(int64_t bytes, const char* operation) {
-    check_mpi(MPI_Type_contiguous(to_count(bytes, operation), MPI_BYTE, &type_), operation);
-    check_mpi(MPI_Type_commit(&type_), operation);
-  }
-  RowType(const RowType&) = delete;
-  RowType& operator=(const RowType&) = delete;
-  /// MPI keeps the type until the exchanges that use it are done.
-  ~RowType() { MPI_Type_free(&type_); }
-
-  MPI_Datatype get() const { return type_; }
-
- private:
-  MPI_Datatype type_ = MPI_DATATYPE_NULL;
-};
-
 /// Where an exchange stands in the job, for messages.
 struct Place {
   int64_t rank = 0;
@@ -45,30 +24,32 @@ struct Place {
   int64_t timeout_seconds = 0;
 };
 
-/// What MPI reads and writes until the request is done; must not move or go before.
-struct Buffers {
-  std::vector<at::Tensor> tensors;
-  std::vector<int> send_counts, send_starts, receive_counts, receive_starts;
-};
-
 class MpiWork : public Work {
  public:
-  MpiWork(const char* operation, Place place) : buffers(std::make_unique<Buffers>()), operation_(operation), place_(place) {}
+  /// tensors: what MPI reads and writes until all requests are done.
+  MpiWork(const char* operation, Place place, std::vector<at::Tensor> tensors)
+      : operation_(operation), place_(place), tensors_(std::make_unique<std::vector<at::Tensor>>(std::move(tensors))) {}
   ~MpiWork() override;
   void wait() override;
 
-  MPI_Request request = MPI_REQUEST_NULL;
-  std::unique_ptr<Buffers> buffers;
+  const char* operation() const { return operation_; }
+  /// For MPI to fill in.
+  MPI_Request* new_request() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+
   std::function<void()> after;  ///< what is left to do once the bytes are here
 
  private:
   enum class State { kUnderWay, kDone, kLost };
 
   void poll();
+  bool all_done();
   [[noreturn]] void throw_late() const;
 
   const char* operation_;
   Place place_;
+  std::unique_ptr<std::vector<at::Tensor>> tensors_;
+  std::vector<MPI_Request> requests_;
+  size_t num_done_ = 0;  ///< of the requests, in their order
   State state_ = State::kUnderWay;
 };
 

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "parallel/hierarchical_communicator.h"
+#include "parallel/mpi_communicator.h"
 #include "tests/mpi/world.h"
 #include "tests/parallel/communicator_conformance.h"
 
@@ -20,6 +22,14 @@ TEST_P(MpiRanks, Conform) {
 
 TEST_P(MpiRanks, ConformInGroupsOfTwo) {
   GetParam().run(*test_world()->split(test_world()->rank() / 2));
+}
+
+/// As if the ranks stood on two machines in turns.
+TEST_P(MpiRanks, ConformInTwoStages) {
+  const auto world = test_world();
+  std::vector<int64_t> node_of_rank;
+  for (int64_t rank = 0; rank < world->size(); ++rank) node_of_rank.push_back(rank % 2);
+  GetParam().run(*make_hierarchical_communicator(world, node_of_rank));
 }
 
 INSTANTIATE_TEST_SUITE_P(Communicator, MpiRanks, testing::ValuesIn(conformance::kChecks), [](const auto& info) { return info.param.name; });
@@ -37,6 +47,7 @@ TEST(MpiCommunicator, MovesMegabytesWithoutLosingTheOrder) {
 
 TEST(MpiCommunicator, ASecondStartInTheSameProcessIsRefused) {
   EXPECT_THROW(make_mpi_communicator(1), RunError);
+  EXPECT_THROW(make_mpi_communicator(1, int64_t{1} << 31), c10::Error);  // one byte more than MPI can count
 }
 
 TEST(MpiCommunicator, KnowsItsVersion) {

@@ -51,8 +51,10 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
 }
 
 Batch to_device(Batch batch, at::Device device) {
-  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B})
-    *tensor = to_device(*tensor, device);
+  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B, &batch.document_BS,
+                       &batch.position_BS}) {
+    if (tensor->defined()) *tensor = to_device(*tensor, device);
+  }
   return batch;
 }
 

@@ -11,14 +11,6 @@
 
 namespace switchyard {
 
-/// One communicator of MPI's; shared by its handle and by the exchanges that have a second half.
-struct MpiGroup {
-  MPI_Comm comm = MPI_COMM_NULL;
-  Place place;
-  int64_t max_message_bytes = 0;
-  int64_t num_exchanges = 0;  ///< started so far, the same on every rank: tells the messages of one exchange from those of the next
-};
-
 /// Every rank's bytes for every other: one peer's behind the other's, both in the order of ranks. Adds the requests to `work`; both
 /// memories must stay until it is done. Collective.
 void start_all_to_all(MpiGroup& group, MpiWork& work, const void* send, const std::vector<int64_t>& send_bytes, void* receive,

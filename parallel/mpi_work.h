@@ -2,7 +2,7 @@
 // with a name, not a hang. Internal to the mpi_*.cpp files, the only ones that see mpi.h.
 #pragma once
 
-#include <cstdint>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -11,46 +11,46 @@
 #include <mpi.h>
 
 #include "parallel/communicator.h"
+#include "parallel/mpi_handshake.h"
 
 namespace switchyard {
 
-/// Errors: RunError with MPI's own words.
-void check_mpi(int code, const char* operation);
-
-/// Where an exchange stands in the job, for messages.
-struct Place {
-  int64_t rank = 0;
-  int64_t size = 1;
-  int64_t timeout_seconds = 0;
-};
-
 class MpiWork : public Work {
  public:
+  /// Tells the peers of the exchange; moving its bytes is the caller's. What has no request is done once all peers have entered it.
   /// tensors: what MPI reads and writes until all requests are done.
-  MpiWork(const char* operation, Place place, std::vector<at::Tensor> tensors)
-      : operation_(operation), place_(place), tensors_(std::make_unique<std::vector<at::Tensor>>(std::move(tensors))) {}
+  MpiWork(const MpiGroupPtr& group, ExchangePlan plan, std::vector<at::Tensor> tensors);
   ~MpiWork() override;
   void wait() override;
 
-  const char* operation() const { return operation_; }
+  const char* operation() const { return plan_.operation; }
   /// For MPI to fill in.
   MPI_Request* new_request() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
 
   std::function<void()> after;  ///< what is left to do once the bytes are here
 
  private:
+  using Clock = std::chrono::steady_clock;
   enum class State { kUnderWay, kDone, kLost };
+  /// What MPI reads and writes; must not move or go before all requests are done.
+  struct Buffers {
+    MpiHandshake handshake;
+    std::vector<at::Tensor> tensors;
+  };
 
   void poll();
-  bool all_done();
+  bool is_done();
+  bool has_moved();
+  std::string describe() const { return switchyard::describe(plan_, group_->world_ranks); }
   [[noreturn]] void throw_late() const;
 
-  const char* operation_;
-  Place place_;
-  std::unique_ptr<std::vector<at::Tensor>> tensors_;
+  MpiGroupPtr group_;
+  ExchangePlan plan_;
+  std::unique_ptr<Buffers> buffers_;
   std::vector<MPI_Request> requests_;
   size_t num_done_ = 0;  ///< of the requests, in their order
   State state_ = State::kUnderWay;
+  int mpi_error_ = MPI_SUCCESS;
 };
 
 }  // namespace switchyard

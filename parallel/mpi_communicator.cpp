@@ -131,8 +131,7 @@ class MpiCommunicator : public Communicator {
   static std::unique_ptr<MpiWork> gather(const char* operation, const MpiGroupPtr& group, const at::Tensor& flat,
                                          const std::vector<int64_t>& parts) {
     const std::vector<int64_t> mine(group->size, parts[group->rank]);
-    auto work =
-        std::make_unique<MpiWork>(group, ExchangePlan{operation, flat.element_size(), mine, parts}, std::vector<at::Tensor>{flat});
+    auto work = std::make_unique<MpiWork>(group, ExchangePlan{operation, flat.element_size(), mine, parts}, std::vector<at::Tensor>{flat});
     start_gather(*group, *work, flat.data_ptr(), to_bytes(parts, flat.element_size()));
     return work;
   }

@@ -20,7 +20,8 @@ void in_messages(const MpiGroup& group, int64_t bytes, Post post) {
 /// The messages of one exchange. Between two ranks they arrive in the order in which they were posted.
 class Messages {
  public:
-  Messages(MpiGroup& group, MpiWork& work) : group_(group), work_(work), tag_(kFirstExchangeTag + static_cast<int>(group.num_exchanges++ % kNumTags)) {}
+  Messages(MpiGroup& group, MpiWork& work)
+      : group_(group), work_(work), tag_(kFirstExchangeTag + static_cast<int>(group.num_exchanges++ % kNumTags)) {}
 
   void send(const char* memory, int64_t bytes, int64_t peer) {
     in_messages(group_, bytes, [&](int64_t offset, int count) {

@@ -55,7 +55,7 @@ struct MpiGroup {
   int rank = 0;
   int size = 1;
   std::vector<int64_t> world_ranks;  ///< of the group's ranks
-  int64_t num_exchanges = 0;  ///< started so far, the same on every rank: tells the messages of one exchange from those of the next
+  int64_t num_exchanges = 0;         ///< started so far, the same on every rank: tells the messages of one exchange from those of the next
 };
 using MpiGroupPtr = std::shared_ptr<MpiGroup>;
 

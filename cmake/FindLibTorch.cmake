@@ -1,11 +1,15 @@
 # LibTorch::torch, from LIBTORCH_ROOT (CMake variable or environment: a folder with include/ and lib/, a wheel's torch package or an
-# unpacked LibTorch), else from the torch wheel in the project's virtual environment.
+# unpacked LibTorch), else from the torch wheel in the project's virtual environment, .venv-cuda or .venv.
 # The wheel's own TorchConfig.cmake insists on a CUDA toolkit even where nothing uses CUDA; imported targets need none.
 if(NOT LIBTORCH_ROOT AND DEFINED ENV{LIBTORCH_ROOT})
   set(LIBTORCH_ROOT $ENV{LIBTORCH_ROOT})
 endif()
 if(NOT LIBTORCH_ROOT)
-  file(GLOB _wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+  set(_environment .venv)
+  if(SWITCHYARD_WITH_CUDA AND EXISTS ${PROJECT_SOURCE_DIR}/.venv-cuda)
+    set(_environment .venv-cuda)
+  endif()
+  file(GLOB _wheels ${PROJECT_SOURCE_DIR}/${_environment}/lib/python3*/site-packages/torch)
   if(_wheels)
     list(GET _wheels 0 LIBTORCH_ROOT)
   endif()

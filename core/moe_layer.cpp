@@ -1,6 +1,7 @@
 #include "core/moe_layer.h"
 
 #include "core/capacity.h"
+#include "core/phase_observer.h"
 #include "core/routing/statistics.h"
 
 namespace switchyard {
@@ -21,19 +22,26 @@ MoeOutput MoeLayerImpl::forward(const at::Tensor& x_BSD, const TokenContext& con
   const auto routed = router_->forward(x_TD, context);
   // Evaluation and generation are dropless: a text's likelihood must not depend on its neighbours in the batch.
   const auto kept = context.training ? apply_capacity(routed.decision.routing, config_, context, B, S) : routed.decision.routing;
-  const auto y_TD = apply_experts_to(x_TD, kept);
+  const auto y_TD = apply_experts_to(x_TD, kept, context);
   return {y_TD.view(x_BSD.sizes()), collect_statistics(routed.logits_TE, routed.decision, kept, context, B)};
 }
 
-at::Tensor MoeLayerImpl::apply_experts_to(const at::Tensor& x_TD, const Routing& kept) {
+at::Tensor MoeLayerImpl::apply_experts_to(const at::Tensor& x_TD, const Routing& kept, const TokenContext& context) {
+  const auto enter_phase = [&](Phase phase) { enter(context.observer, phase, context.layer); };
+  enter_phase(Phase::kDispatch);
   const auto ticket = dispatcher_->begin(x_TD, kept);
   at::Tensor shared_TD;
   if (overlap_shared_expert_) shared_TD = shared_output(x_TD);  // while the rows travel
   for (const auto& weights : experts_->in_chunks(dispatcher_->chunk_starts())) {
+    enter_phase(Phase::kDispatch);
     const auto input = dispatcher_->finish(*ticket);
-    dispatcher_->combine_begin(*ticket, apply_experts(input, weights.gate_up_e2FD, weights.down_eDF));
+    enter_phase(Phase::kExperts);
+    const auto outputs_RD = apply_experts(input, weights.gate_up_e2FD, weights.down_eDF);
+    enter_phase(Phase::kCombine);
+    dispatcher_->combine_begin(*ticket, outputs_RD);
   }
   const auto y_TD = dispatcher_->combine_finish(*ticket);
+  enter_phase(Phase::kForward);
   if (!overlap_shared_expert_) shared_TD = shared_output(x_TD);
   return shared_TD.defined() ? y_TD + shared_TD : y_TD;
 }

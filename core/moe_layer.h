@@ -32,7 +32,7 @@ class MoeLayerImpl : public torch::nn::Module {
 
  private:
   /// The sum of every token's experts, the shared one too.
-  at::Tensor apply_experts_to(const at::Tensor& x_TD, const Routing& kept);
+  at::Tensor apply_experts_to(const at::Tensor& x_TD, const Routing& kept, const TokenContext& context);
   at::Tensor shared_output(const at::Tensor& x_TD);
 
   MoeConfig config_;

@@ -113,7 +113,7 @@ struct RunAndRecompute : torch::autograd::Function<RunAndRecompute> {
         root_grads.push_back(grads[i]);
       }
     }
-    if (auto* observer = recipe.context.observer) observer->enter(Phase::kBackward, recipe.context.layer);
+    enter(recipe.context.observer, Phase::kBackward, recipe.context.layer);
     torch::autograd::backward(roots, root_grads);
     return {x.grad(), {}, {}};
   }

@@ -12,6 +12,8 @@
 
 namespace switchyard {
 
+class Progress;
+
 /// An exchange under way. wait() returns when it is done and may be called once; a Work that is destroyed unfinished waits first.
 /// Sums finish inside wait(): every rank must wait for its exchanges in the same order.
 class Work {
@@ -64,8 +66,11 @@ CommunicatorPtr make_single_communicator();
 void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body, int64_t ranks_per_node = 0);
 
 /// MPI_Init (once a process; MPI_Finalize at the end of the process's last handle) and the world's communicator.
-/// timeout_seconds: see Work::wait.
-CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds);
+/// timeout_seconds: see Work::wait. progress: what messages take this rank's position from, and where calls that block are noted for a
+/// watchdog; must live until MPI has ended; null = neither.
+/// Beside each exchange every rank tells its peers which one it enters: one that was skipped, or counted otherwise, is a RunError that
+/// names both sides.
+CommunicatorPtr make_mpi_communicator(int64_t timeout_seconds, Progress* progress = nullptr);
 
 /// Ends the job on every rank with this exit code where MPI is running (does not return then); returns where it is not.
 void abort_job(int exit_code);

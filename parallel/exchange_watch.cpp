@@ -6,6 +6,7 @@ namespace switchyard {
 namespace {
 
 constexpr std::chrono::milliseconds kPeriod{50};
+constexpr std::chrono::seconds kLongestLook{2};
 
 }  // namespace
 
@@ -28,14 +29,19 @@ void ExchangeWatch::add(std::unique_ptr<DeviceExchange> exchange) {
 }
 
 void ExchangeWatch::forget() {
-  const std::lock_guard lock(mutex_);
-  forgets_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    forgets_ = true;
+  }
   changed_.notify_all();
+  // What was under way is about to be closed: a look that has begun must end first.
+  if (looking_.try_lock_for(kLongestLook)) looking_.unlock();
 }
 
 void ExchangeWatch::run() {
   std::vector<Watched> watched;
   for (;;) {
+    std::unique_lock<std::timed_mutex> looking;
     {
       std::unique_lock lock(mutex_);
       const auto is_called = [&] { return ends_ || forgets_ || !added_.empty(); };
@@ -48,8 +54,10 @@ void ExchangeWatch::run() {
       added_.clear();
       if (std::exchange(forgets_, false)) watched.clear();
       if (ends_ && watched.empty()) return;
+      looking = std::unique_lock(looking_);
     }
     const auto failure = look_at(watched);
+    looking.unlock();
     if (failure.empty()) continue;
     on_failure_(failure);
     return;

@@ -36,7 +36,7 @@ class ExchangeWatch {
   ~ExchangeWatch();
 
   void add(std::unique_ptr<DeviceExchange> exchange);
-  /// Lets go of what is under way: nobody waits for it any more.
+  /// Lets go of what is under way: nobody waits for it any more, and once this returns nobody looks at it (unless a look takes seconds).
   void forget();
 
  private:
@@ -53,6 +53,7 @@ class ExchangeWatch {
   std::chrono::milliseconds timeout_;
   std::function<void(const std::string&)> on_failure_;
   std::mutex mutex_;
+  std::timed_mutex looking_;  ///< held while exchanges are looked at; taken under mutex_
   std::condition_variable changed_;
   std::vector<Watched> added_;
   bool forgets_ = false;

@@ -72,7 +72,7 @@ class HierarchicalWork : public Work {
     const auto& inside = stages_->route.inside;
     const int64_t num_machines = stages_->across->size();
     const auto leaving = in_order(send_rows, inside);
-    passing_rows_ = exchange_counts(leaving, send.options());
+    passing_rows_ = exchange_counts(leaving);
     const auto arriving = sums_of_runs(passing_rows_, num_machines);
     passing_ = empty_rows(arriving, send);
     first_stage_ =
@@ -97,14 +97,13 @@ class HierarchicalWork : public Work {
   }
 
  private:
-  /// How many rows each neighbour sends through here to each machine.
-  Counts exchange_counts(const Counts& leaving, const at::TensorOptions& options) const {
+  /// How many rows each neighbour sends through here to each machine. Both sides have them on the host, so they travel there: over a
+  /// device they would cost a wait for all that it has been given to do.
+  Counts exchange_counts(const Counts& leaving) const {
     const Counts machines_of_neighbour(stages_->inside->size(), stages_->across->size());
-    const auto sent = at::tensor(leaving, at::kLong).to(options.device());
-    auto arriving = at::empty_like(sent);
-    stages_->inside->all_to_all(sent, machines_of_neighbour, arriving, machines_of_neighbour)->wait();
-    const auto counts = arriving.cpu();
-    return {counts.const_data_ptr<int64_t>(), counts.const_data_ptr<int64_t>() + counts.numel()};
+    auto arriving = at::empty({std::ssize(leaving)}, at::kLong);
+    stages_->inside->all_to_all(at::tensor(leaving, at::kLong), machines_of_neighbour, arriving, machines_of_neighbour)->wait();
+    return {arriving.const_data_ptr<int64_t>(), arriving.const_data_ptr<int64_t>() + arriving.numel()};
   }
 
   std::shared_ptr<const Stages> stages_;

@@ -1,12 +1,7 @@
-// Ranks as threads of one process, for tests: a debugger and the sanitizers see all of them. Every exchange is a post: each rank puts
-// copies of what it gives on the group's board under a running number, and takes from the others' posts when it waits.
+// Ranks as threads of one process, for tests: a debugger and the sanitizers see all of them.
 #include <algorithm>
-#include <condition_variable>
 #include <exception>
-#include <map>
-#include <mutex>
 #include <numeric>
-#include <optional>
 #include <thread>
 
 #include <ATen/ATen.h>
@@ -15,114 +10,11 @@
 #include "core/error.h"
 #include "parallel/communicator.h"
 #include "parallel/exchange_checks.h"
+#include "parallel/local_board.h"
 #include "parallel/rank_order_sum.h"
 
 namespace switchyard {
 namespace {
-
-using Tensors = std::vector<at::Tensor>;
-
-/// What all ranks of one run_ranks_as_threads share, under one lock.
-struct Team {
-  explicit Team(int64_t num_ranks) : ended(num_ranks, false) {}
-
-  /// The first failure counts; the others follow from it.
-  void fail(const std::string& message, std::exception_ptr exception) {
-    const std::lock_guard lock(mutex);
-    if (failure.empty()) {
-      failure = message;
-      first_exception = exception;
-    }
-    changed.notify_all();
-  }
-
-  void end(int64_t rank) {
-    const std::lock_guard lock(mutex);
-    ended[rank] = true;
-    changed.notify_all();
-  }
-
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::string failure;
-  std::exception_ptr first_exception;
-  std::vector<bool> ended;  ///< ranks of the team whose body has returned
-};
-
-/// The posts of one group. `members`: the group's ranks, as ranks of the team.
-class Board {
- public:
-  Board(std::shared_ptr<Team> team, std::vector<int64_t> members) : team_(std::move(team)), members_(std::move(members)) {}
-
-  void post(int64_t number, int64_t rank, Tensors tensors) {
-    const std::lock_guard lock(team_->mutex);
-    throw_if_failed();
-    auto& posts = posts_of(number);
-    posts.by_rank[rank] = std::move(tensors);
-    team_->changed.notify_all();
-  }
-
-  /// Waits for all posts of that number. Every rank collects once. What all have joined succeeds, whatever fails later.
-  std::vector<Tensors> collect(int64_t number, const std::string& operation) {
-    std::unique_lock lock(team_->mutex);
-    auto& posts = posts_of(number);
-    team_->changed.wait(lock, [&] { return !team_->failure.empty() || posts.complete() || missing_rank_has_ended(posts); });
-    if (!posts.complete()) {
-      throw_if_failed();
-      throw RunError(operation + ": a rank of the group has ended without it");
-    }
-    std::vector<Tensors> collected;
-    for (const auto& post : posts.by_rank) collected.push_back(*post);
-    if (++posts.num_collected == static_cast<int64_t>(members_.size())) posts_.erase(number);
-    return collected;
-  }
-
-  /// The board of those of this group's ranks; the same object for all that name the same number and ranks.
-  std::shared_ptr<Board> child(int64_t number, const std::vector<int64_t>& ranks) {
-    const std::lock_guard lock(team_->mutex);
-    auto& board = children_[{number, ranks.front()}];
-    if (!board) {
-      std::vector<int64_t> members;
-      for (const auto rank : ranks) members.push_back(members_[rank]);
-      board = std::make_shared<Board>(team_, members);
-    }
-    return board;
-  }
-
-  Team& team() { return *team_; }
-  int64_t size() const { return static_cast<int64_t>(members_.size()); }
-
- private:
-  struct Posts {
-    bool complete() const {
-      return std::all_of(by_rank.begin(), by_rank.end(), [](const auto& post) { return post.has_value(); });
-    }
-    std::vector<std::optional<Tensors>> by_rank;
-    int64_t num_collected = 0;
-  };
-
-  Posts& posts_of(int64_t number) {
-    auto& posts = posts_[number];
-    posts.by_rank.resize(members_.size());
-    return posts;
-  }
-
-  bool missing_rank_has_ended(const Posts& posts) const {
-    for (size_t rank = 0; rank < members_.size(); ++rank) {
-      if (!posts.by_rank[rank] && team_->ended[members_[rank]]) return true;
-    }
-    return false;
-  }
-
-  void throw_if_failed() const {
-    if (!team_->failure.empty()) throw RunError(team_->failure);
-  }
-
-  std::shared_ptr<Team> team_;
-  std::vector<int64_t> members_;
-  std::map<int64_t, Posts> posts_;
-  std::map<std::pair<int64_t, int64_t>, std::shared_ptr<Board>> children_;
-};
 
 /// Takes the posts when it is waited for, not before: code that reads too early reads garbage here too.
 class LocalWork : public Work {
@@ -156,12 +48,7 @@ at::Tensor stack_posts(const std::vector<Tensors>& posts) {
 
 void take_rows(const std::vector<Tensors>& posts, int64_t rank, const at::Tensor& receive, const std::vector<int64_t>& receive_rows) {
   auto places = receive.detach().split_with_sizes(receive_rows);
-  for (size_t sender = 0; sender < posts.size(); ++sender) {
-    const auto& rows = posts[sender][rank];
-    TORCH_CHECK(rows.size(0) == receive_rows[sender], "all_to_all: rank ", sender, " sends ", rows.size(0), " rows to rank ", rank,
-                ", which expects ", receive_rows[sender]);
-    places[sender].copy_(rows);
-  }
+  for (size_t sender = 0; sender < posts.size(); ++sender) places[sender].copy_(posts[sender][rank]);
 }
 
 class LocalCommunicator : public Communicator {
@@ -174,13 +61,14 @@ class LocalCommunicator : public Communicator {
 
   std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override {
     check_contiguous("all_reduce_sum", tensor);
-    return start("all_reduce_sum", {tensor.detach().clone()},
+    return start({counts("all_reduce_sum", tensor), {tensor.detach().clone()}},
                  [tensor](const std::vector<Tensors>& posts) { tensor.detach().copy_(sum_in_rank_order(stack_posts(posts))); });
   }
 
   std::unique_ptr<Work> reduce_scatter_sum(at::Tensor tensor, const std::vector<int64_t>& parts) override {
     check_parts("reduce_scatter_sum", tensor, parts, size());
-    return start("reduce_scatter_sum", tensor.detach().clone().split_with_sizes(parts),
+    const std::vector<int64_t> mine(size(), parts[rank_]);
+    return start({{"reduce_scatter_sum", tensor.element_size(), parts, mine}, tensor.detach().clone().split_with_sizes(parts)},
                  [rank = rank_, mine = tensor.detach().split_with_sizes(parts)[rank_]](const std::vector<Tensors>& posts) {
                    Tensors summands;
                    for (const auto& post : posts) summands.push_back(post[rank]);
@@ -190,7 +78,8 @@ class LocalCommunicator : public Communicator {
 
   std::unique_ptr<Work> all_gather_parts(at::Tensor tensor, const std::vector<int64_t>& parts) override {
     check_parts("all_gather_parts", tensor, parts, size());
-    return start("all_gather_parts", {tensor.detach().split_with_sizes(parts)[rank_].clone()},
+    const std::vector<int64_t> mine(size(), parts[rank_]);
+    return start({{"all_gather_parts", tensor.element_size(), mine, parts}, {tensor.detach().split_with_sizes(parts)[rank_].clone()}},
                  [places = tensor.detach().split_with_sizes(parts)](const std::vector<Tensors>& posts) {
                    for (size_t rank = 0; rank < posts.size(); ++rank) places[rank].copy_(posts[rank][0]);
                  });
@@ -201,29 +90,34 @@ class LocalCommunicator : public Communicator {
   std::unique_ptr<Work> all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_rows, at::Tensor receive,
                                    const std::vector<int64_t>& receive_rows) override {
     check_all_to_all(send, send_rows, receive, receive_rows, size());
+    const int64_t row_bytes = c10::multiply_integers(send.sizes().slice(1)) * send.element_size();
     return start(
-        "all_to_all", send.detach().clone().split_with_sizes(send_rows),
+        {{"all_to_all", row_bytes, send_rows, receive_rows}, send.detach().clone().split_with_sizes(send_rows)},
         [rank = rank_, receive, receive_rows](const std::vector<Tensors>& posts) { take_rows(posts, rank, receive, receive_rows); });
   }
 
   at::Tensor all_gather(const at::Tensor& tensor) override {
     check_contiguous("all_gather", tensor);
-    return stack_posts(exchange("all_gather", {tensor.detach().clone()}));
+    return stack_posts(exchange({counts("all_gather", tensor), {tensor.detach().clone()}}));
   }
 
   void broadcast(at::Tensor tensor, int64_t root) override {
     check_contiguous("broadcast", tensor);
     check_root(root, size());
-    const auto posts = exchange("broadcast", rank_ == root ? Tensors{tensor.detach().clone()} : Tensors{});
+    std::vector<int64_t> expects(size(), 0);
+    expects[root] = tensor.numel();
+    const std::vector<int64_t> sends(size(), rank_ == root ? tensor.numel() : 0);
+    const auto posts =
+        exchange({{"broadcast", tensor.element_size(), sends, expects}, rank_ == root ? Tensors{tensor.detach().clone()} : Tensors{}});
     tensor.detach().copy_(posts[root][0]);
   }
 
-  void barrier() override { exchange("barrier", {}); }
+  void barrier() override { exchange({{"barrier"}}); }
 
   CommunicatorPtr split(int64_t color) override {
     const auto number = next_number_;
     std::vector<int64_t> ranks;
-    const auto posts = exchange("split", {at::scalar_tensor(color, at::kLong)});
+    const auto posts = exchange({{"split"}, {at::scalar_tensor(color, at::kLong)}});
     for (int64_t rank = 0; rank < size(); ++rank) {
       if (posts[rank][0].item<int64_t>() == color) ranks.push_back(rank);
     }
@@ -238,16 +132,22 @@ class LocalCommunicator : public Communicator {
   }
 
  private:
-  std::unique_ptr<Work> start(const char* operation, Tensors tensors, std::function<void(const std::vector<Tensors>&)> take) {
-    const auto number = next_number_++;
-    board_->post(number, rank_, std::move(tensors));
-    return std::make_unique<LocalWork>([board = board_, number, operation, take] { take(board->collect(number, operation)); });
+  /// Every rank gives every other the whole tensor.
+  ExchangePlan counts(const char* operation, const at::Tensor& tensor) const {
+    const std::vector<int64_t> numel(size(), tensor.numel());
+    return {operation, tensor.element_size(), numel, numel};
   }
 
-  std::vector<Tensors> exchange(const char* operation, Tensors tensors) {
+  std::unique_ptr<Work> start(Post post, std::function<void(const std::vector<Tensors>&)> take) {
     const auto number = next_number_++;
-    board_->post(number, rank_, std::move(tensors));
-    return board_->collect(number, operation);
+    board_->post(number, rank_, std::move(post));
+    return std::make_unique<LocalWork>([board = board_, number, rank = rank_, take] { take(board->collect(number, rank)); });
+  }
+
+  std::vector<Tensors> exchange(Post post) {
+    const auto number = next_number_++;
+    board_->post(number, rank_, std::move(post));
+    return board_->collect(number, rank_);
   }
 
   std::shared_ptr<Board> board_;

@@ -1,9 +1,8 @@
 #include "parallel/mpi_work.h"
 
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <limits>
 #include <thread>
 
 #include "core/error.h"
@@ -12,33 +11,30 @@ namespace switchyard {
 namespace {
 
 constexpr int64_t kTriesBeforeYield = 100;
+/// How long a peer's notice may take to explain an error of MPI's.
+constexpr std::chrono::seconds kExplanationLimit{1};
 
 }  // namespace
 
-void check_mpi(int code, const char* operation) {
-  if (code == MPI_SUCCESS) return;
-  char text[MPI_MAX_ERROR_STRING];
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  throw RunError(std::string(operation) + ": " + std::string(text, length));
-}
-
-int to_count(int64_t count, const char* operation) {
-  TORCH_CHECK(count <= std::numeric_limits<int>::max(), operation, ": ", count, " rows or elements are more than MPI can count (2^31 - 1)");
-  return static_cast<int>(count);
-}
+MpiWork::MpiWork(const MpiGroupPtr& group, ExchangePlan plan, std::vector<at::Tensor> tensors)
+    : group_(group),
+      plan_(std::move(plan)),
+      buffers_(std::make_unique<Buffers>(Buffers{.handshake = MpiHandshake(*group, plan_), .tensors = std::move(tensors)})) {}
 
 MpiWork::~MpiWork() {
   if (state_ == State::kDone) return;
   // While an exception ends the job, peers may never answer; and MPI may still write into the buffers, so they are not given back.
   if (std::uncaught_exceptions() > 0 || state_ == State::kLost) {
-    static_cast<void>(buffers.release());
+    static_cast<void>(buffers_.release());
     return;
   }
   try {
     wait();
   } catch (const std::exception& exception) {
-    std::fputs(c10::str("[rank ", place_.rank, "/", place_.size, "] ", exception.what(), "\n").c_str(), stderr);
+    const auto& session = *group_->session;
+    const BoundedCall call(session.progress(), kAbortLimit, "MPI_Abort");
+    const auto message = at_position(session.position(), exception.what());
+    std::fputs(c10::str("[rank ", session.rank(), "/", session.size(), "] ", message, "\n").c_str(), stderr);
     MPI_Abort(MPI_COMM_WORLD, 1);
   }
 }
@@ -52,20 +48,40 @@ void MpiWork::wait() {
 }
 
 void MpiWork::poll() {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(place_.timeout_seconds);
-  for (int64_t tries = 0;; ++tries) {
-    int done = 0;
-    check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), operation_);
-    if (done) return;
+  const auto& session = *group_->session;
+  const BoundedCall call(session.progress(), session.call_limit(), [this] { return describe(); });
+  auto deadline = Clock::now() + std::chrono::seconds(session.timeout_seconds());
+  for (int64_t tries = 0; !is_done(); ++tries) {
     // Ranks that share a core move on only when the waiting one steps aside; in the first microseconds that costs more than it gives.
     if (tries > kTriesBeforeYield) std::this_thread::yield();
-    if (std::chrono::steady_clock::now() > deadline) throw_late();
+    if (mpi_error_ != MPI_SUCCESS) deadline = std::min(deadline, Clock::now() + kExplanationLimit);
+    if (Clock::now() > deadline) throw_late();
   }
 }
 
+/// The peers' notices come first: bytes of another exchange must not pass for this one's.
+bool MpiWork::is_done() {
+  const bool all_have_entered = buffers_->handshake.poll();
+  if (mpi_error_ == MPI_SUCCESS) return has_moved() && all_have_entered;
+  if (all_have_entered) check_mpi(mpi_error_, plan_.operation);
+  return false;
+}
+
+bool MpiWork::has_moved() {
+  for (; num_done_ < requests_.size(); ++num_done_) {
+    int done = 0;
+    mpi_error_ = MPI_Test(&requests_[num_done_], &done, MPI_STATUS_IGNORE);
+    if (mpi_error_ != MPI_SUCCESS || !done) return false;
+  }
+  return true;
+}
+
 void MpiWork::throw_late() const {
-  throw RunError(c10::str(operation_, " on rank ", place_.rank, " of ", place_.size, " is not done after ", place_.timeout_seconds,
-                          " seconds (parallel.timeout_seconds): a rank of the group is gone, stuck or elsewhere"));
+  check_mpi(mpi_error_, plan_.operation);
+  const auto missing = buffers_->handshake.missing_ranks();
+  const auto who = missing.empty() ? std::string("for data of ranks that have all entered it: one of them is stuck, or the network is")
+                                   : "for " + name_ranks(missing) + ", gone, stuck or elsewhere";
+  throw RunError(c10::str(describe(), " waited ", group_->session->timeout_seconds(), " s (parallel.timeout_seconds) ", who));
 }
 
 }  // namespace switchyard

@@ -1,8 +1,8 @@
-// One MPI operation under way. Every wait polls a non-blocking operation under a deadline, so that a dead or stuck peer becomes an error
+// One exchange under way over MPI. Every wait polls non-blocking operations under a deadline, so that a dead or stuck peer becomes an error
 // with a name, not a hang. Internal to the mpi_*.cpp files, the only ones that see mpi.h.
 #pragma once
 
-#include <cstdint>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -11,65 +11,46 @@
 #include <mpi.h>
 
 #include "parallel/communicator.h"
+#include "parallel/mpi_handshake.h"
 
 namespace switchyard {
 
-/// Errors: RunError with MPI's own words.
-void check_mpi(int code, const char* operation);
-
-/// MPI counts in int: rows, not bytes, are counted, and more than fit are refused.
-int to_count(int64_t count, const char* operation);
-
-/// `bytes` bytes as one MPI element.
-class RowType {
- public:
-  RowType(int64_t bytes, const char* operation) {
-    check_mpi(MPI_Type_contiguous(to_count(bytes, operation), MPI_BYTE, &type_), operation);
-    check_mpi(MPI_Type_commit(&type_), operation);
-  }
-  RowType(const RowType&) = delete;
-  RowType& operator=(const RowType&) = delete;
-  /// MPI keeps the type until the exchanges that use it are done.
-  ~RowType() { MPI_Type_free(&type_); }
-
-  MPI_Datatype get() const { return type_; }
-
- private:
-  MPI_Datatype type_ = MPI_DATATYPE_NULL;
-};
-
-/// Where an exchange stands in the job, for messages.
-struct Place {
-  int64_t rank = 0;
-  int64_t size = 1;
-  int64_t timeout_seconds = 0;
-};
-
-/// What MPI reads and writes until the request is done; must not move or go before.
-struct Buffers {
-  std::vector<at::Tensor> tensors;
-  std::vector<int> send_counts, send_starts, receive_counts, receive_starts;
-};
-
 class MpiWork : public Work {
  public:
-  MpiWork(const char* operation, Place place) : buffers(std::make_unique<Buffers>()), operation_(operation), place_(place) {}
+  /// Tells the peers of the exchange; moving its bytes is the caller's. What has no request is done once all peers have entered it.
+  /// tensors: what MPI reads and writes until all requests are done.
+  MpiWork(const MpiGroupPtr& group, ExchangePlan plan, std::vector<at::Tensor> tensors);
   ~MpiWork() override;
   void wait() override;
 
-  MPI_Request request = MPI_REQUEST_NULL;
-  std::unique_ptr<Buffers> buffers;
+  const char* operation() const { return plan_.operation; }
+  /// For MPI to fill in.
+  MPI_Request* new_request() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+
   std::function<void()> after;  ///< what is left to do once the bytes are here
 
  private:
+  using Clock = std::chrono::steady_clock;
   enum class State { kUnderWay, kDone, kLost };
+  /// What MPI reads and writes; must not move or go before all requests are done.
+  struct Buffers {
+    MpiHandshake handshake;
+    std::vector<at::Tensor> tensors;
+  };
 
   void poll();
+  bool is_done();
+  bool has_moved();
+  std::string describe() const { return switchyard::describe(plan_, group_->world_ranks); }
   [[noreturn]] void throw_late() const;
 
-  const char* operation_;
-  Place place_;
+  MpiGroupPtr group_;
+  ExchangePlan plan_;
+  std::unique_ptr<Buffers> buffers_;
+  std::vector<MPI_Request> requests_;
+  size_t num_done_ = 0;  ///< of the requests, in their order
   State state_ = State::kUnderWay;
+  int mpi_error_ = MPI_SUCCESS;
 };
 
 }  // namespace switchyard

@@ -8,7 +8,8 @@ std::string nccl_version() {
   return "not built in";
 }
 
-CommunicatorPtr make_nccl_communicator(CommunicatorPtr /*bootstrap*/, at::Device /*device*/, int64_t /*timeout_seconds*/) {
+CommunicatorPtr make_nccl_communicator(CommunicatorPtr /*bootstrap*/, at::Device /*device*/, int64_t /*timeout_seconds*/,
+                                       const Progress* /*progress*/) {
   throw UserError("NCCL: this build is without it (cmake found no nccl.h with its library and the CUDA headers); use training.device: cpu");
 }
 

@@ -246,12 +246,12 @@ void check_device(at::Device device) {
 
 }  // namespace
 
-CommunicatorPtr make_nccl_communicator(CommunicatorPtr bootstrap, at::Device device, int64_t timeout_seconds) {
+CommunicatorPtr make_nccl_communicator(CommunicatorPtr bootstrap, at::Device device, int64_t timeout_seconds, const Progress* progress) {
   TORCH_CHECK(timeout_seconds > 0, "make_nccl_communicator: timeout_seconds must be positive, got ", timeout_seconds);
   check_device(device);
   c10::cuda::set_device(device.index());
   const auto node = bootstrap->node();
-  auto job = std::make_shared<NcclJob>(std::move(bootstrap), device, timeout_seconds);
+  auto job = std::make_shared<NcclJob>(std::move(bootstrap), device, timeout_seconds, progress);
   const auto world = job->world();
   return std::make_shared<NcclCommunicator>(std::move(job), world, node);
 }

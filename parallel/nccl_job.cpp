@@ -16,7 +16,6 @@
 namespace switchyard {
 namespace {
 
-constexpr std::chrono::seconds kAbortLimit{3};
 constexpr int64_t kTriesBeforeSleep = 1000;
 
 class NcclExchange : public DeviceExchange {
@@ -77,8 +76,8 @@ void check_nccl(ncclResult_t result, const char* operation, ncclComm_t comm) {
   throw RunError(c10::str(operation, ": NCCL: ", ncclGetErrorString(result), " (", ncclGetLastError(comm), ")"));
 }
 
-NcclJob::NcclJob(CommunicatorPtr bootstrap, at::Device device, int64_t timeout_seconds)
-    : bootstrap_(std::move(bootstrap)), device_(device), timeout_seconds_(timeout_seconds) {
+NcclJob::NcclJob(CommunicatorPtr bootstrap, at::Device device, int64_t timeout_seconds, const Progress* progress)
+    : bootstrap_(std::move(bootstrap)), device_(device), timeout_seconds_(timeout_seconds), progress_(progress) {
   check_library_version();
   create_world();
   watch_ = std::make_unique<ExchangeWatch>(std::chrono::seconds(timeout_seconds), [this](const auto& message) { end_process(message); });
@@ -191,7 +190,8 @@ void NcclJob::close_all() {
 
 /// The training thread may stand in the driver, where no exception reaches it. The launcher ends the other ranks.
 void NcclJob::end_process(const std::string& message) {
-  std::fputs(c10::str("[rank ", bootstrap_->rank(), "/", bootstrap_->size(), "] ", message, "\n").c_str(), stderr);
+  const auto located = at_position(progress_ ? progress_->position() : Position{}, message);
+  std::fputs(c10::str("[rank ", bootstrap_->rank(), "/", bootstrap_->size(), "] ", located, "\n").c_str(), stderr);
   std::fflush(nullptr);
   abort_all();
   std::_Exit(1);

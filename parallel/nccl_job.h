@@ -14,6 +14,7 @@
 
 #include "parallel/communicator.h"
 #include "parallel/exchange_watch.h"
+#include "parallel/progress.h"
 
 namespace switchyard {
 
@@ -23,8 +24,8 @@ void check_nccl(ncclResult_t result, const char* operation, ncclComm_t comm = nu
 /// Held by every communicator, so that the last handle ends it. Communicators are non-blocking: no call of NCCL's waits for a peer.
 class NcclJob {
  public:
-  /// Collective over `bootstrap`.
-  NcclJob(CommunicatorPtr bootstrap, at::Device device, int64_t timeout_seconds);
+  /// progress: where messages take this rank's position from; null = they name none. Collective over `bootstrap`.
+  NcclJob(CommunicatorPtr bootstrap, at::Device device, int64_t timeout_seconds, const Progress* progress);
   NcclJob(const NcclJob&) = delete;
   NcclJob& operator=(const NcclJob&) = delete;
   /// Waits for all exchanges and, with all ranks, closes the communicators in the order in which they were made. While an exception ends
@@ -55,6 +56,7 @@ class NcclJob {
   CommunicatorPtr bootstrap_;
   at::Device device_;
   int64_t timeout_seconds_;
+  const Progress* progress_;
   std::mutex mutex_;  ///< of comms_: the watch aborts them
   std::vector<ncclComm_t> comms_;
   std::unique_ptr<ExchangeWatch> watch_;

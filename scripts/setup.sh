@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what Switchyard needs: system packages (Debian, Ubuntu) and LibTorch in the virtual environment .venv. Run it as often as you
-# like: it looks at the files themselves, and does only what is missing.
+# Installs what Switchyard needs: system packages (Debian, Ubuntu) and LibTorch in the virtual environment .venv (with CUDA: .venv-cuda). Run
+# it as often as you like: it looks at the files themselves, and does only what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,6 +14,7 @@ readonly SYSTEM_PACKAGES=(
   libopenmpi-dev openmpi-bin libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libxxhash-dev libgtest-dev
   python3 python3-venv                                                      # the virtual environments
   bible-kjv wordnet-base xz-utils gzip                                      # the quickstart's corpus, and what it is compared with
+  iproute2                                                                  # scripts/test_two_hosts.sh
   clang-format)                                                             # scripts/check_style.sh
 
 usage() {
@@ -21,7 +22,7 @@ usage() {
 usage: scripts/setup.sh [--cuda] [--tools] [--verify]
 
   (none)    system packages, and LibTorch for the CPU in .venv (the torch wheel without its CUDA libraries, 1.3 GB)
-  --cuda    the torch wheel with its CUDA libraries in .venv (5.4 GB), for `cmake --preset cuda`
+  --cuda    the torch wheel with its CUDA libraries in .venv-cuda (5.4 GB), for `cmake --preset cuda`
   --tools   .venv-tools for scripts/plot.py and scripts/prepare_data.py (numpy, matplotlib, tokenizers)
   --verify  .venv-verify for scripts/verify_export.py (the full torch wheel and transformers, 6 GB)
 
@@ -216,7 +217,7 @@ ensure_libtorch() {
   if [[ -n ${LIBTORCH_ROOT:-} ]]; then
     check_own_libtorch
   elif ((cuda)); then
-    ensure_environment .venv "LibTorch $TORCH_VERSION with CUDA (5.4 GB)" torch "torch==$TORCH_VERSION"
+    ensure_environment .venv-cuda "LibTorch $TORCH_VERSION with CUDA (5.4 GB)" torch "torch==$TORCH_VERSION"
   else
     ensure_environment .venv "LibTorch $TORCH_VERSION for the CPU (1.3 GB)" "" "${SLIM_TORCH[@]}"
   fi

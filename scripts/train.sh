@@ -6,12 +6,13 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: scripts/train.sh CONFIG [-n RANKS] [--run DIR] [-H HOSTS | --hostfile FILE] [--print-only] [key=value ...]
+usage: scripts/train.sh CONFIG [-n RANKS] [--run DIR] [-H HOSTS | --hostfile FILE] [--pin] [--print-only] [key=value ...]
 
   -n RANKS          ranks (default 1; one rank runs without mpirun)
   --run DIR         run folder (default: runs/NAME-OF-CONFIG)
   -H HOSTS          hosts and their slots, as mpirun takes them: a:2,b:2
   --hostfile FILE   the same in a file, one a line: a slots=2
+  --pin             every rank on cores of its own, as many on every host: for machines that nobody else uses (all with the cores of this one)
   --print-only      print the command, run nothing
   key=value         overrides of the configuration: training.steps=500
 
@@ -29,7 +30,7 @@ refuse() {
 }
 
 parse_arguments() {
-  config="" ranks=1 run_folder="" hosts="" hostfile="" print_only=0 overrides=()
+  config="" ranks=1 run_folder="" hosts="" hostfile="" pin=0 print_only=0 overrides=()
   while (($#)); do
     case $1 in
       -n | --run | -H | --hostfile) (($# >= 2)) || refuse "$1 needs a value; see scripts/train.sh --help" ;;&
@@ -37,6 +38,7 @@ parse_arguments() {
       --run) run_folder=$2 && shift ;;
       -H) hosts=$2 && shift ;;
       --hostfile) hostfile=$2 && shift ;;
+      --pin) pin=1 ;;
       --print-only) print_only=1 ;;
       -h | --help) usage && exit 0 ;;
       -*) refuse "unknown option $1; see scripts/train.sh --help" ;;
@@ -123,11 +125,16 @@ choose_mpi_settings() {
 }
 
 build_mpirun_command() {
-  local cpus=$1 local_ranks=$2
+  local cpus=$1 local_ranks=$2 threads=$3
   command -v mpirun >/dev/null || refuse "no mpirun on PATH; run scripts/setup.sh"
   [[ $(mpirun --version 2>/dev/null) == *"Open MPI"* ]] || refuse "mpirun on PATH is not Open MPI's, the only launcher this script knows"
-  # By default Open MPI binds each rank to one core: one thread a rank, and a second job on the machine gets the same cores.
-  command=(mpirun -n "$ranks" --bind-to none -x OMP_NUM_THREADS)
+  command=(mpirun -n "$ranks" -x OMP_NUM_THREADS)
+  if ((pin)); then
+    command+=(--map-by "ppr:$local_ranks:node:PE=$threads" --bind-to core)
+  else
+    # By default Open MPI binds each rank to one core: one thread a rank, and a second job on the machine gets the same cores.
+    command+=(--bind-to none)
+  fi
   if [[ -n $hosts ]]; then
     command+=(-H "$hosts")
   elif [[ -n $hostfile ]]; then
@@ -146,15 +153,19 @@ build_command() {
   cpus=$(usable_cpus)
   host_count=$(num_hosts)
   local_ranks=$(((ranks + host_count - 1) / host_count))
+  ((!pin)) || cpus=$(physical_cores)
   threads=$((cpus / local_ranks))
+  ((!pin || threads > 0)) || refuse "--pin: $local_ranks ranks a host, but this one has $cpus cores; use fewer ranks, or no --pin"
   environment=() command=()
   setting OMP_NUM_THREADS $((threads > 0 ? threads : 1))
   if ((ranks > 1)) || [[ -n $hosts$hostfile ]]; then
     choose_mpi_settings "$cpus" "$local_ranks"
-    build_mpirun_command "$cpus" "$local_ranks"
+    build_mpirun_command "$cpus" "$local_ranks" "$threads"
   fi
   command+=("$binary" train "$config")
   [[ -z $run_folder ]] || command+=(--run "$run_folder")
+  # A pinned rank would else take a thread for each hardware thread of its cores.
+  ((!pin)) || command+=("training.threads=$threads")
   command+=("${overrides[@]}")
   ((local_ranks <= cpus)) || echo "train.sh: $local_ranks ranks share $cpus CPUs here" >&2
 }

@@ -29,8 +29,8 @@ class FailurePrinter : public testing::EmptyTestEventListener {
   int64_t rank_;
 };
 
-inline std::optional<int64_t> read_expected_ranks(int argc, char** argv) {
-  const std::string prefix = "--expect-ranks=";
+/// The number behind `prefix` among the arguments.
+inline std::optional<int64_t> read_number(int argc, char** argv, const std::string& prefix) {
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument.rfind(prefix, 0) == 0) return std::stoll(argument.substr(prefix.size()));
@@ -40,7 +40,7 @@ inline std::optional<int64_t> read_expected_ranks(int argc, char** argv) {
 
 /// Runs all tests; returns the exit code, the same on every rank. Collective.
 inline int run_ranked_tests(Communicator& world, int argc, char** argv) {
-  const auto expected_ranks = read_expected_ranks(argc, argv);
+  const auto expected_ranks = read_number(argc, argv, "--expect-ranks=");
   if (!expected_ranks || *expected_ranks != world.size()) {
     if (world.rank() == 0)
       std::fprintf(stderr, "%s: --expect-ranks must be given and equal the world's size, %ld\n", argv[0], static_cast<long>(world.size()));

@@ -36,8 +36,8 @@ struct TensorPiece {
 /// A step-N that exists and whose checksums hold is left as it is: the step is saved. A bad one is replaced when its successor is on disk.
 /// state: what is not a tensor (the same on every rank; rank 0's is written). world: exchanges CPU tensors.
 /// Collective: every rank of the group must call this, in the same order.
-/// Errors: RunError on every rank when any rank fails (a number that is not finite, a full disk, pieces that overlap); then the temporary
-/// folder is gone and earlier checkpoints are untouched.
+/// Errors: JointFailure on every rank when any rank fails (a number that is not finite, a full disk, pieces that overlap); then the
+/// temporary folder is gone and earlier checkpoints are untouched.
 void save_checkpoint(const std::filesystem::path& checkpoints_folder, int64_t step, const std::vector<TensorPiece>& pieces,
                      const nlohmann::json& state, int64_t keep, Communicator& world);
 

@@ -170,7 +170,7 @@ void write_or_clean_up(const SaveFolders& folders, int64_t step, const std::vect
     std::error_code ignored;  // the failure itself matters more; the next save removes what is left
     if (world.rank() == 0) fs::remove_all(folders.temporary, ignored);
     world.barrier();
-    throw RunError("checkpoint of step " + std::to_string(step) + " not saved: " + failure.what());
+    throw JointFailure("checkpoint of step " + std::to_string(step) + " not saved: " + failure.what());
   }
 }
 

@@ -11,6 +11,7 @@
 #include "core/host_copy.h"
 #include "parallel/device_communicator.h"
 #include "parallel/nccl_communicator.h"
+#include "parallel/progress.h"
 #include "training/evaluation.h"
 #include "training/hf_export.h"
 #include "training/numerics.h"
@@ -33,12 +34,13 @@ void check_devices_agree(Communicator& world, at::Device device) {
 }
 
 /// MPI between processes; between their GPUs NCCL, and MPI for what stays on the host.
-CommunicatorPtr make_world(const LaunchInfo& launch, at::Device device, int64_t timeout_seconds) {
-  if (launch.world_size == 1) return make_single_communicator();
-  auto host = make_mpi_communicator(timeout_seconds);
+CommunicatorPtr make_world(const Invocation& invocation, at::Device device, int64_t timeout_seconds) {
+  if (invocation.launch.world_size == 1) return make_single_communicator();
+  enter(invocation.progress, Phase::kInit);
+  auto host = make_mpi_communicator(timeout_seconds, invocation.progress);
   check_devices_agree(*host, device);
   if (device.is_cpu()) return host;
-  auto between_devices = make_nccl_communicator(host, device, timeout_seconds);
+  auto between_devices = make_nccl_communicator(host, device, timeout_seconds, invocation.progress);
   return make_device_communicator(std::move(host), std::move(between_devices));
 }
 
@@ -85,10 +87,11 @@ int train_command(const TrainOptions& options, const Invocation& invocation) {
                        .world = nullptr,
                        .launch = invocation.launch,
                        .command_line = invocation.command_line,
-                       .wants_to_stop = stop_requested};
+                       .wants_to_stop = stop_requested,
+                       .observer = invocation.progress};
   set_threads(config.training.threads, invocation.launch);
   watch_stop_signals();
-  const auto world = inputs.world = make_world(invocation.launch, device, config.parallel.timeout_seconds);
+  const auto world = inputs.world = make_world(invocation, device, config.parallel.timeout_seconds);
   Trainer trainer(std::move(inputs));
   const auto outcome = trainer.run();
   world->barrier();  // no rank ends the job before the last one has finished its part
@@ -126,9 +129,10 @@ int eval_command(const EvalOptions& options, const Invocation& invocation) {
     throw UserError("data.sources: no source has held-out text; give one a validation_path or a validation_fraction");
   set_threads(run.config.training.threads, invocation.launch);
   const auto device = resolve_device(run.config.training.device, invocation.launch.local_rank);
-  const auto world = make_world(invocation.launch, device, run.config.parallel.timeout_seconds);
+  const auto world = make_world(invocation, device, run.config.parallel.timeout_seconds);
   const ProcessMesh mesh(world, run.config.parallel.expert, run.config.parallel.rank_order);
   auto model = load_model(run, mesh, invocation.launch.local_rank);
+  enter(invocation.progress, Phase::kEvaluation);
   const auto domains = evaluate(model, data, mesh, run.config.training.micro_batch_size, run.config.evaluation.max_sequences);
   std::vector<int64_t> moe_layers;
   for (int64_t layer = 0; layer < run.config.model.num_layers; ++layer) {

@@ -15,6 +15,7 @@ namespace switchyard {
 struct Invocation {
   LaunchInfo launch;
   std::string command_line;
+  Progress* progress = nullptr;  ///< where this rank's position is kept; null = nowhere
 };
 
 struct TrainOptions {

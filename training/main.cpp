@@ -1,21 +1,15 @@
-// The command line: options in, exit code out. The only file that knows the option parser, and the only catch.
-#include <chrono>
-#include <iostream>
-#include <thread>
-
+// The command line: options in, exit code out. The only file that knows the option parser.
 #include <fmt/format.h>
 #include <torch/version.h>
 #include <CLI/CLI.hpp>
 
 #include "core/error.h"
 #include "training/commands.h"
+#include "training/exit_code.h"
 #include "training/version.h"
 
 namespace switchyard {
 namespace {
-
-constexpr int kRunFailed = 1;
-constexpr int kUserError = 2;
 
 constexpr const char* kOverridesHelp = "key=value settings that replace those of the file, e.g. training.steps=100 model.moe.top_k=1";
 
@@ -147,36 +141,12 @@ class CommandLine {
   std::function<int()> chosen_;
 };
 
-/// What every rank found alike, rank 0 reports, and the launcher then ends the job. A rank that is still there after some seconds is the
-/// only one with this fault (a file that its machine lacks), and says so itself.
-int report_alike(const LaunchInfo& launch, const std::string& message, int exit_code) {
-  if (launch.rank != 0) std::this_thread::sleep_for(std::chrono::seconds(3));
-  std::cerr << "switchyard: " << message << std::endl;
-  abort_job(exit_code);
-  return exit_code;
-}
-
-int report_alone(const LaunchInfo& launch, const std::string& message) {
-  std::cerr << fmt::format("[rank {}/{}] {}", launch.rank, launch.world_size, message) << std::endl;
-  abort_job(kRunFailed);
-  return kRunFailed;
-}
-
 }  // namespace
 }  // namespace switchyard
 
 int main(int argc, char** argv) {
   using namespace switchyard;
-  const auto launch = read_launch_info();
-  try {
-    return CommandLine({launch, joined(argc, argv)}).run(argc, argv);
-  } catch (const UserError& error) {
-    return report_alike(launch, error.what(), kUserError);
-  } catch (const AgreedError& error) {
-    return report_alike(launch, error.what(), kRunFailed);
-  } catch (const c10::Error& error) {
-    return report_alone(launch, error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return report_alone(launch, error.what());
-  }
+  return run_to_exit_code([argc, argv](const LaunchInfo& launch, Progress& progress) {
+    return CommandLine({launch, joined(argc, argv), &progress}).run(argc, argv);
+  });
 }

@@ -10,6 +10,7 @@
 #include "core/hash.h"
 #include "parallel/gradient_sync.h"
 #include "training/evaluation.h"
+#include "training/joint_failure.h"
 #include "training/numerics.h"
 #include "training/optimizer.h"
 #include "training/schedule.h"
@@ -47,11 +48,13 @@ TrainOutcome Trainer::run() {
 
 StepReport Trainer::train_step() {
   ++step_;
+  if (in_.observer) in_.observer->start_step(step_);
   speed_->start_step();
   StepReport report;
   report.step = step_;
   report.result = training_step_->run(micro_batches(), step_);
   if (recorder_) recorder_->write(step_);
+  enter(in_.observer, Phase::kOptimizer);
   report.grad_norm = gradient_norm(*model_.store, mesh_);
   report.learning_rate =
       learning_rate(in_.config.schedule, in_.config.optimizer.learning_rate, step_, in_.config.training.steps, progress());
@@ -67,6 +70,7 @@ StepReport Trainer::train_step() {
 }
 
 std::vector<Batch> Trainer::micro_batches() const {
+  enter(in_.observer, Phase::kData);
   const auto& training = in_.config.training;
   const int64_t W = in_.world->size(), micro = training.micro_batch_size;
   std::vector<Batch> batches;
@@ -129,6 +133,7 @@ bool Trainer::someone_wants_to_stop() const {
 void Trainer::evaluate_now() {
   if (evaluated_step_ == step_ || in_.held_out->num_domains() == 0) return;
   evaluated_step_ = step_;
+  enter(in_.observer, Phase::kEvaluation);
   const auto domains = evaluate(model_, *in_.held_out, mesh_, in_.config.training.micro_batch_size, in_.config.evaluation.max_sequences);
   if (!leads()) return;
   sinks_->write(to_json(domains, step_, moe_layers_));
@@ -137,6 +142,7 @@ void Trainer::evaluate_now() {
 
 void Trainer::save_now(bool may_fail) {
   if (saved_step_ == step_) return;
+  enter(in_.observer, Phase::kCheckpoint);
   const nlohmann::json state = {{"step", step_},
                                 {"skipped_steps", skipped_steps_},
                                 {"minutes", minutes_},
@@ -147,7 +153,7 @@ void Trainer::save_now(bool may_fail) {
   try {
     save_checkpoint(in_.folder.checkpoints(), step_, checkpoint_pieces(*model_.store, mesh_), state, in_.config.checkpoint.keep,
                     *in_.world);
-  } catch (const RunError& error) {
+  } catch (const JointFailure& error) {
     if (!may_fail || in_.config.checkpoint.on_failure == SaveFailurePolicy::kStop) throw AgreedError(error.what());
     log_.warn(std::string(error.what()) + "; training goes on, earlier checkpoints stand");
     return;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/phase_observer.h"
 #include "parallel/process_mesh.h"
 #include "training/metric_sinks.h"
 #include "training/model_instance.h"
@@ -32,6 +33,7 @@ struct TrainerInputs {
   LaunchInfo launch;
   std::string command_line;                                    ///< for the run folder's record
   std::function<bool()> wants_to_stop = [] { return false; };  ///< asked after each step; one rank that wants it stops all
+  PhaseObserver* observer = nullptr;                           ///< is told how far this rank has come; null = nobody is
 };
 
 class Trainer {

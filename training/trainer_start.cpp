@@ -12,6 +12,7 @@ namespace switchyard {
 
 Trainer::Trainer(TrainerInputs inputs)
     : in_(std::move(inputs)), log_(in_.world->rank() == 0), mesh_(in_.world, in_.config.parallel.expert, in_.config.parallel.rank_order) {
+  enter(in_.observer, Phase::kInit);
   check_ranks_agree();
   const int64_t resumed_step = open_run_folder();
   std::optional<CheckpointReader> checkpoint;
@@ -56,6 +57,7 @@ void Trainer::build(const std::optional<CheckpointReader>& checkpoint) {
   model_ = build_model(config.model, config.parallel, mesh_, at::dtype(dtype).device(device), static_cast<uint64_t>(config.training.seed),
                        /*with_optimizer_state=*/true, config.training.recompute);
   training_step_ = std::make_unique<TrainingStep>(model_, mesh_, static_cast<uint64_t>(config.training.seed));
+  training_step_->observe(in_.observer);
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
     if (config.model.is_moe_layer(layer)) moe_layers_.push_back(layer);
   }

@@ -2,6 +2,7 @@
 
 #include "core/host_copy.h"
 #include "core/loss.h"
+#include "core/phase_observer.h"
 #include "parallel/global_sums.h"
 #include "parallel/gradient_sync.h"
 
@@ -51,8 +52,10 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
 }
 
 Batch to_device(Batch batch, at::Device device) {
-  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B})
-    *tensor = to_device(*tensor, device);
+  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B, &batch.document_BS,
+                       &batch.position_BS}) {
+    if (tensor->defined()) *tensor = to_device(*tensor, device);
+  }
   return batch;
 }
 
@@ -72,12 +75,14 @@ bool TrainingStep::needs_counting_forward(size_t num_micro_batches) const {
 }
 
 StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t step) {
+  enter(observer_, Phase::kForward);
   const auto counts = count_targets(micro_batches);
   const auto zero = at::zeros({}, options_);
   LocalSums local{zero, {}, std::vector<at::Tensor>(terms_.size(), zero)};
   model_.store->zero_gradients();
   auto scope = scope_before_forward(micro_batches, step, counts);
   for (const auto& batch : micro_batches) forward_backward(batch, step, counts, scope, local);
+  enter(observer_, Phase::kGradientSync);
   sum_gradients(*model_.store, mesh_);
   return finish(counts, scope, local);
 }
@@ -85,6 +90,7 @@ StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t st
 TokenContext TrainingStep::context_of(const Batch& batch, int64_t step) const {
   auto context = token_context(batch, step, seed_, /*training=*/true);
   context.routing_trace = routing_trace_;
+  context.observer = observer_;
   return context;
 }
 
@@ -117,6 +123,7 @@ TrainingStep::ScopeSums TrainingStep::scope_before_forward(const std::vector<Bat
 }
 
 void TrainingStep::forward_backward(const Batch& batch, int64_t step, const StepSums& counts, ScopeSums& scope, LocalSums& local) {
+  enter(observer_, Phase::kForward);
   const auto output = model_.transformer->forward(context_of(batch, step));
   const auto logits_TV = model_.transformer->logits(output.hidden_BSD).flatten(0, 1);
   const auto cross_entropy = cross_entropy_sum(logits_TV, batch.targets_BS.flatten(), batch.mask_BS.flatten());
@@ -130,6 +137,7 @@ void TrainingStep::forward_backward(const Batch& batch, int64_t step, const Step
   for (size_t t = 0; t < terms_.size(); ++t) {
     objective = objective + terms_[t].coefficient * term_objective(t, output.statistics, layers, scope, counts, local);
   }
+  enter(observer_, Phase::kBackward);
   objective.backward();
 }
 

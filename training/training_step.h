@@ -52,6 +52,9 @@ class TrainingStep {
   /// From now on the routers' choices go through `trace`; null = through none.
   void trace_routing(std::shared_ptr<RoutingTrace> trace) { routing_trace_ = std::move(trace); }
 
+  /// From now on `observer` is told which phase a step is in; null = nobody is.
+  void observe(PhaseObserver* observer) { observer_ = observer; }
+
   /// True when run() makes that extra forward; the log says so.
   bool needs_counting_forward(size_t num_micro_batches) const;
 
@@ -80,6 +83,7 @@ class TrainingStep {
   const ProcessMesh& mesh_;
   uint64_t seed_;
   std::shared_ptr<RoutingTrace> routing_trace_;
+  PhaseObserver* observer_ = nullptr;
   std::vector<BalanceTerm> terms_;
   at::TensorOptions options_;  ///< of sums: float64 on the model's device
 };

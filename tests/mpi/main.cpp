@@ -1,6 +1,7 @@
-// The tests over MPI processes.
+// The tests over MPI processes. --max-message-bytes=N: with messages of N bytes at most, so that all exchanges go in several.
 #include <ATen/Parallel.h>
 
+#include "parallel/mpi_communicator.h"
 #include "tests/mpi/world.h"
 #include "tests/ranked_tests.h"
 
@@ -22,7 +23,9 @@ CommunicatorPtr test_world() {
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   at::set_num_threads(1);
-  switchyard::world = switchyard::make_mpi_communicator(switchyard::kTimeoutSeconds);
+  const auto max_message_bytes = switchyard::read_number(argc, argv, "--max-message-bytes=");
+  switchyard::world = max_message_bytes ? switchyard::make_mpi_communicator(switchyard::kTimeoutSeconds, *max_message_bytes)
+                                        : switchyard::make_mpi_communicator(switchyard::kTimeoutSeconds);
   const int exit_code = switchyard::run_ranked_tests(*switchyard::world, argc, argv);
   switchyard::world.reset();
   return exit_code;

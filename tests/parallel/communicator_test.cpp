@@ -1,5 +1,7 @@
 // The conformance checks over one rank and over ranks as threads, and what only ranks in one process can show.
 #include <atomic>
+#include <functional>
+#include <string>
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -71,23 +73,40 @@ TEST(ThreadRanksTest, AFailureReachesRanksThatWaitInASubgroup) {
                std::invalid_argument);
 }
 
-TEST(ThreadRanksTest, ARankThatLeavesEarlyIsAnErrorForThoseWhoWaitForIt) {
-  EXPECT_THROW(run_ranks_as_threads(2,
-                                    [](CommunicatorPtr group) {
-                                      if (group->rank() == 1) group->barrier();
-                                    }),
-               RunError);
+std::string failure_on_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body) {
+  try {
+    run_ranks_as_threads(num_ranks, body);
+  } catch (const RunError& error) {
+    return error.what();
+  }
+  return "no failure";
 }
 
-TEST(ThreadRanksTest, CountsOnWhichTwoRanksDisagreeAreAnError) {
-  EXPECT_THROW(run_ranks_as_threads(2,
-                                    [](CommunicatorPtr group) {
-                                      const std::vector<int64_t> send_rows = {1, 1};
-                                      const std::vector<int64_t> receive_rows = group->rank() == 0 ? std::vector<int64_t>{1, 2} : send_rows;
-                                      auto received = at::zeros({receive_rows[0] + receive_rows[1]});
-                                      group->all_to_all(at::zeros({2}), send_rows, received, receive_rows)->wait();
-                                    }),
-               c10::Error);
+TEST(ThreadRanksTest, ARankThatLeavesEarlyIsAnErrorForThoseWhoWaitForIt) {
+  const auto failure = failure_on_threads(3, [](CommunicatorPtr group) {
+    if (group->rank() != 0) group->split(0);  // among them rank 0
+  });
+  EXPECT_EQ(failure, "split among ranks [0 1 2]: rank 0 ended without it");
+}
+
+TEST(ThreadRanksTest, CountsOnWhichTwoRanksDisagreeAreAnErrorThatNamesBoth) {
+  const auto failure = failure_on_threads(2, [](CommunicatorPtr group) {
+    const std::vector<int64_t> send_rows = {1, 1};
+    const std::vector<int64_t> receive_rows = group->rank() == 0 ? std::vector<int64_t>{1, 2} : send_rows;
+    auto received = at::zeros({receive_rows[0] + receive_rows[1]}, at::kDouble);
+    group->all_to_all(at::zeros({2}, at::kDouble), send_rows, received, receive_rows)->wait();
+  });
+  const std::string of_0 = "(sends rank 1 1 and expects 2 of 8 bytes each) meets rank 1's all_to_all (sends this rank 1 and expects 1";
+  const std::string of_1 = "(sends rank 0 1 and expects 1 of 8 bytes each) meets rank 0's all_to_all (sends this rank 1 and expects 2";
+  EXPECT_TRUE(failure.find(of_0) != failure.npos || failure.find(of_1) != failure.npos) << failure;
+}
+
+TEST(ThreadRanksTest, ASkippedExchangeIsAnErrorAtTheNextOne) {
+  const auto failure = failure_on_threads(2, [](CommunicatorPtr group) {
+    if (group->rank() == 0) group->all_gather(at::zeros({3}, at::kFloat));
+    group->all_reduce_max(at::zeros({5}, at::kFloat));
+  });
+  EXPECT_NE(failure.find("exchanges do not match: all_gather (sends rank"), failure.npos) << failure;
 }
 
 TEST(ThreadRanksTest, ReceivedRowsAreNotThereBeforeTheWait) {

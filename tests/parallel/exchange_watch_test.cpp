@@ -89,6 +89,29 @@ TEST(ExchangeWatch, WaitsForNothingOnceItIsToldToForget) {
   EXPECT_FALSE(verdict.is_out());
 }
 
+/// Somebody who forgets an exchange closes what it stands on.
+TEST(ExchangeWatch, LooksAtNothingOnceItHasForgotten) {
+  struct SlowLook : DeviceExchange {
+    explicit SlowLook(std::atomic<int>& stage) : stage(stage) {}
+    bool is_done() const override {
+      stage = 1;
+      std::this_thread::sleep_for(milliseconds(300));
+      stage = 2;
+      return false;
+    }
+    std::string fault() const override { return ""; }
+    std::string describe() const override { return "slow"; }
+    std::atomic<int>& stage;
+  };
+  Verdict verdict;
+  std::atomic<int> stage = 0;
+  ExchangeWatch watch(seconds(600), std::ref(verdict));
+  watch.add(std::make_unique<SlowLook>(stage));
+  while (stage != 1) std::this_thread::yield();
+  watch.forget();
+  EXPECT_EQ(stage, 2);
+}
+
 TEST(Deadline, IsMetByWorkThatEndsAndByWorkThatThrows) {
   EXPECT_TRUE(ends_within(seconds(20), [] {}));
   EXPECT_TRUE(ends_within(seconds(20), [] { throw std::runtime_error("no"); }));

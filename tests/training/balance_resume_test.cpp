@@ -15,9 +15,9 @@ void expect_same_steps(const std::vector<nlohmann::json>& a, const std::vector<n
   }
 }
 
-class LaggedRun : public TrainerTest {
+class BalancedRun : public TrainerTest {
  protected:
-  LaggedRun() {
+  BalancedRun() {
     config_.model.moe->aux_loss_scope = AuxLossScope::kLagged;
     config_.model.moe->aux_loss_coeff = 1.0;
     config_.model.moe->importance_loss_coeff = 0.5;
@@ -27,17 +27,32 @@ class LaggedRun : public TrainerTest {
   void forget_steps_after_four(const std::string& run) const {
     std::filesystem::remove_all(folder_.path() / run / "checkpoints" / "step-6");
   }
+
+  void expect_to_go_on_to_the_bit(int64_t ranks = 1) {
+    for (const auto* run : {"whole", "resumed"}) train_on_threads(run, ranks);
+    forget_steps_after_four("resumed");
+    train_on_threads("resumed", ranks);
+    EXPECT_EQ(results("whole").back().at("step"), 6);
+    EXPECT_EQ(results("resumed"), results("whole"));
+  }
 };
 
-TEST_F(LaggedRun, GoesOnToTheBitFromItsCheckpoint) {
-  train("whole");
-  train("resumed");
-  forget_steps_after_four("resumed");
-  EXPECT_EQ(train("resumed"), TrainOutcome::kFinished);
-  EXPECT_EQ(results("resumed"), results("whole"));
+TEST_F(BalancedRun, WithScopeLaggedGoesOnToTheBitFromItsCheckpoint) {
+  expect_to_go_on_to_the_bit();
 }
 
-TEST_F(LaggedRun, GoesOnInAnotherLayout) {
+TEST_F(BalancedRun, OnRanksThatShareExpertsGoesOnToTheBitToo) {
+  config_.parallel.expert = 2;
+  config_.training.micro_batch_size = 1;
+  expect_to_go_on_to_the_bit(/*ranks=*/2);
+}
+
+TEST_F(BalancedRun, WithScopeRunningGoesOnToTheBitBecauseNothingOutlivesAStep) {
+  config_.model.moe->aux_loss_scope = AuxLossScope::kRunning;
+  expect_to_go_on_to_the_bit();
+}
+
+TEST_F(BalancedRun, WithScopeLaggedGoesOnInAnotherLayout) {
   config_.training.precision = Precision::kFp64;
   train("whole");
   config_.parallel.expert = 2;

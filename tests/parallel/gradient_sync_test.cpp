@@ -48,12 +48,13 @@ TEST(ParameterGroup, IsCutIntoPartsOfWholeCacheLines) {
   ThreeParameters model;
   const auto part = [&](int64_t index, int64_t count) {
     const auto range = model.store.dense().part({index, count});
-    return std::pair(range.begin, range.end);
+    return std::vector{range.begin, range.end};
   };
-  EXPECT_EQ(part(0, 2), std::pair<int64_t, int64_t>(0, 16));  // 5 lines of 8 elements: 2 and 3
-  EXPECT_EQ(part(1, 2), std::pair<int64_t, int64_t>(16, 40));
-  EXPECT_EQ(part(0, 8), std::pair<int64_t, int64_t>(0, 0));
-  EXPECT_EQ(part(7, 8), std::pair<int64_t, int64_t>(32, 40));
+  using Range = std::vector<int64_t>;
+  EXPECT_EQ(part(0, 2), (Range{0, 16}));  // 5 lines of 8 elements: 2 and 3
+  EXPECT_EQ(part(1, 2), (Range{16, 40}));
+  EXPECT_EQ(part(0, 8), (Range{0, 0}));
+  EXPECT_EQ(part(7, 8), (Range{32, 40}));
 }
 
 TEST(ParameterStore, HoldsWholeWeightsAndAPartOfTheState) {

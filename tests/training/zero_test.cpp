@@ -104,6 +104,7 @@ void fill_with_numbers(ParameterStore& store, const ProcessMesh& mesh) {
   for (auto& group : store.groups()) {
     for (const auto& slot : group.slots) {
       const auto held = intersection(slot.range(), group.state);
+      if (held.numel() == 0) continue;
       const auto place = at::arange(held.begin - slot.offset, held.end - slot.offset, at::kDouble) +
                          static_cast<double>(slot.order * 1000 + slot.first_expert * slot.numel);
       group.of_state(group.master, held).copy_((place * 0.37).sin());

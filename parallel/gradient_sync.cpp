@@ -6,7 +6,7 @@
 namespace switchyard {
 namespace {
 
-constexpr int64_t kStepsBetweenComparisons = 32;
+constexpr int64_t kStepsBetweenComparisons = 16;
 constexpr int64_t kFirstComparison = 2;
 
 std::array<CommunicatorPtr, 2> ranks_of_groups(const ProcessMesh& mesh) {

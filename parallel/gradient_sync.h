@@ -48,7 +48,7 @@ class GradientSync {
   void finish();
 
   const std::vector<GradientBucket>& buckets() const { return buckets_; }
-  /// Of steps that overlap, and of those that reduce after backward. With overlap every 32nd step reduces after backward, from the second
+  /// Of steps that overlap, and of those that reduce after backward. With overlap every 16th step reduces after backward, from the second
   /// one on, for the comparison of the two. The first step counts for neither.
   const GradientSyncTimes& overlapped_times() const { return overlapped_times_; }
   const GradientSyncTimes& plain_times() const { return plain_times_; }

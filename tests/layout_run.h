@@ -101,6 +101,7 @@ inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& worl
     const double norm = gradient_norm(*model.store, mesh);
     trace.steps.push_back(trace_of(result, norm));
     adamw_step(*model.store, optimizer, optimizer.learning_rate, step, norm > 1.0 ? 1.0 / norm : 1.0);
+    gather_weights(*model.store, mesh);
   }
   for (auto& piece : checkpoint_pieces(*model.store, mesh)) {
     piece.data = piece.data.clone();

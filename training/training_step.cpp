@@ -4,7 +4,6 @@
 #include "core/loss.h"
 #include "core/phase_observer.h"
 #include "parallel/global_sums.h"
-#include "parallel/gradient_sync.h"
 
 namespace switchyard {
 
@@ -44,9 +43,12 @@ StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t st
   balance_.start_step({counts.num_targets, counts.num_sequences, static_cast<int64_t>(micro_batches.size())});
   if (balance_.needs_counting()) count_routing(micro_batches, step);
   auto cross_entropy = at::zeros({}, options_);
-  for (const auto& batch : micro_batches) cross_entropy = cross_entropy + forward_backward(batch, step, counts.num_targets);
+  for (const auto& batch : micro_batches) {
+    if (&batch == &micro_batches.back()) model_.gradient_sync->expect_last_backward();
+    cross_entropy = cross_entropy + forward_backward(batch, step, counts.num_targets);
+  }
   enter(observer_, Phase::kGradientSync);
-  sum_gradients(*model_.store, mesh_);
+  model_.gradient_sync->finish();
   return finish(counts, cross_entropy);
 }
 

@@ -37,8 +37,8 @@ class TrainingStep {
   TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64_t seed);
 
   /// Zeroes the gradients, runs this rank's micro-batches forward and backward, and leaves the summed gradients in the store's flat
-  /// buffers. Where a balancing term needs the sums of several micro-batches before the first backward, their forwards run once more
-  /// without gradients. Collective.
+  /// buffers (with ZeRO-1: those of this rank's part). Where a balancing term needs the sums of several micro-batches before the first
+  /// backward, their forwards run once more without gradients. Collective.
   StepResult run(const std::vector<Batch>& micro_batches, int64_t step);
 
   /// From now on the routers' choices go through `trace`; null = through none.

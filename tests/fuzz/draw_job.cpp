@@ -120,8 +120,9 @@ LayoutCase draw_job(Draws& draws, int64_t processes) {
   job.dtype = precision < 16 ? at::kDouble : precision < 18 ? at::kFloat : at::kBFloat16;
   job.model = draw_model(draws, job.global_batch_size);
   auto& moe = job.model.moe;
-  if (moe && moe->capacity_factor && job.global_batch_size % std::max<int64_t>(1, moe->capacity_group.sequences) != 0) {
-    moe->capacity_group.sequences = 1;
+  const int64_t least = std::max<int64_t>(1, processes);
+  if (moe && job.global_batch_size % (least * std::max<int64_t>(1, moe->capacity_group.sequences)) != 0) {
+    moe->capacity_group.sequences = 1;  // no micro-batch of a whole number of groups would fit
   }
   job.zero_routers = moe && draws.percent(4);
   // From the second step on, experts that nobody chose have weights that are equal by mathematics only.

@@ -187,7 +187,8 @@ inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& worl
     if (recorder) recorder->write(step);
     const double norm = gradient_norm(*model.store, mesh);
     run.steps.push_back(trace_of(result, norm));
-    adamw_step(*model.store, optimizer, optimizer.learning_rate, step, norm > optimizer.clip_grad_norm ? optimizer.clip_grad_norm / norm : 1.0);
+    adamw_step(*model.store, optimizer, optimizer.learning_rate, step,
+               norm > optimizer.clip_grad_norm ? optimizer.clip_grad_norm / norm : 1.0);
   }
   run.tensors = whole_tensors(*model.store, mesh, {"model.", "exp_avg.", "exp_avg_sq."});
   run.replica_spread = replica_spread(model, run.steps, mesh);
@@ -229,8 +230,8 @@ inline double largest_difference(const LayoutTrace& a, const LayoutTrace& b, siz
 inline double largest_tensor_difference(const LayoutTrace& a, const LayoutTrace& b, const LayoutCase& job) {
   double largest = a.tensors.size() == b.tensors.size() ? 0.0 : std::numeric_limits<double>::infinity();
   for (const auto& [name, tensor] : a.tensors) {
-    const double scale =
-        std::max(tensor.norm().item<double>(), job.optimizer.learning_rate * static_cast<double>(job.steps) * std::sqrt(static_cast<double>(tensor.numel())));
+    const double scale = std::max(tensor.norm().item<double>(), job.optimizer.learning_rate * static_cast<double>(job.steps) *
+                                                                    std::sqrt(static_cast<double>(tensor.numel())));
     const double difference = (tensor - b.tensors.at(name)).norm().item<double>() / scale;
     largest = std::isnan(difference) ? std::numeric_limits<double>::infinity() : std::max(largest, difference);
   }

@@ -20,7 +20,7 @@ const char* name_of(AuxLossScope scope) {
 }
 
 const char* name_of(DropOrder order) {
-  return order == DropOrder::kChoicePosition ? "[choice, position]"
+  return order == DropOrder::kChoicePosition  ? "[choice, position]"
          : order == DropOrder::kScorePosition ? "[score, position]"
                                               : "[choice, score, position]";
 }
@@ -29,7 +29,8 @@ std::string describe_moe(const ModelConfig& model) {
   const auto& moe = *model.moe;
   std::string blocks;
   for (int64_t layer = 0; layer < model.num_layers; ++layer) blocks += model.is_moe_layer(layer) ? "M" : "d";
-  auto text = c10::str(", ", moe.router, " ", moe.top_k, " of ", moe.num_experts, " experts of width ", moe.ffn_hidden_size, " in ", blocks);
+  auto text =
+      c10::str(", ", moe.router, " ", moe.top_k, " of ", moe.num_experts, " experts of width ", moe.ffn_hidden_size, " in ", blocks);
   if (moe.renormalize) text += ", renormalised";
   if (moe.shared_expert_ffn_hidden_size > 0) {
     text += c10::str(", shared expert ", moe.shared_expert_ffn_hidden_size, moe.shared_expert_gate ? " with gate" : "");
@@ -63,10 +64,10 @@ std::string describe_job(const LayoutCase& job) {
 std::string describe_layout(const LayoutCase& layout) {
   const auto& parallel = layout.parallel;
   const int64_t accumulation = layout.global_batch_size / layout.ranks / layout.micro_batch_size;
-  auto text = c10::str(layout.ranks, " ranks, expert ", parallel.expert,
-                       parallel.rank_order == RankOrder::kExpertOuter ? " (outer)" : "", ", micro-batch ", layout.micro_batch_size, " x ",
-                       accumulation, ", zero ", parallel.zero_stage, ", buckets of ", parallel.gradient_bucket_size,
-                       parallel.overlap_gradient_sync ? " overlapped" : "", ", ", parallel.dispatch_chunks, " chunks");
+  auto text = c10::str(layout.ranks, " ranks, expert ", parallel.expert, parallel.rank_order == RankOrder::kExpertOuter ? " (outer)" : "",
+                       ", micro-batch ", layout.micro_batch_size, " x ", accumulation, ", zero ", parallel.zero_stage, ", buckets of ",
+                       parallel.gradient_bucket_size, parallel.overlap_gradient_sync ? " overlapped" : "", ", ", parallel.dispatch_chunks,
+                       " chunks");
   if (layout.ranks_per_node > 0) text += c10::str(", ", layout.ranks_per_node, " ranks a machine");
   if (parallel.all_to_all == AllToAllKind::kHierarchical) text += ", hierarchical";
   if (parallel.all_to_all == AllToAllKind::kFlat) text += ", flat";

@@ -18,9 +18,12 @@ Block block_of(const LayoutCase& job, const at::Tensor& seen_GSC, const at::Tens
   const auto real = [&](const at::Tensor& seen) { return seen.flatten(0, 1).index({job.mask_GS.flatten()}); };
   const auto mine = real(seen_GSC), other = real(other_GSC);
   const auto sample_GS = at::arange(job.global_batch_size, at::kLong).unsqueeze(1).expand_as(job.mask_GS);
-  return {mine.narrow(1, columns.choice(), columns.choices).to(at::kLong), other.narrow(1, columns.choice(), columns.choices).to(at::kLong),
-          mine.narrow(1, columns.kept(), columns.choices), other.narrow(1, columns.kept(), columns.choices),
-          mine.narrow(1, columns.score(), columns.experts), sample_GS.reshape({-1}).index({job.mask_GS.flatten()})};
+  return {mine.narrow(1, columns.choice(), columns.choices).to(at::kLong),
+          other.narrow(1, columns.choice(), columns.choices).to(at::kLong),
+          mine.narrow(1, columns.kept(), columns.choices),
+          other.narrow(1, columns.kept(), columns.choices),
+          mine.narrow(1, columns.score(), columns.experts),
+          sample_GS.reshape({-1}).index({job.mask_GS.flatten()})};
 }
 
 /// The largest margin of the tokens that chose otherwise.

@@ -13,9 +13,9 @@ struct RoutingColumns {
 
   int64_t choices;
   int64_t experts;
-  int64_t seen() const { return 0; }          ///< 1 where a rank has routed the token
-  int64_t choice() const { return 1; }        ///< K: experts, first choice first, before drops
-  int64_t kept() const { return 1 + choices; }  ///< K: 1 where the assignment got a slot
+  int64_t seen() const { return 0; }                 ///< 1 where a rank has routed the token
+  int64_t choice() const { return 1; }               ///< K: experts, first choice first, before drops
+  int64_t kept() const { return 1 + choices; }       ///< K: 1 where the assignment got a slot
   int64_t score() const { return 1 + 2 * choices; }  ///< E: probabilities that the choice was made by
   int64_t count() const { return 1 + 2 * choices + experts; }
 };

@@ -35,7 +35,4 @@ void compare_bits(const LoggedRun& once, const LoggedRun& again, Findings& findi
 /// must hold alike is alike; every number is finite.
 void check_accounts(const LayoutCase& layout, const LoggedRun& run, Findings& findings);
 
-/// Tensors (or parts of them) whose gradient is zero by mathematics in this run, so that their moments are rounding.
-std::set<std::string> zero_gradients(const LayoutCase& job, const LayoutTrace& trace);
-
 }  // namespace switchyard

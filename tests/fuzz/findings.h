@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <c10/util/StringUtil.h>
+
 namespace switchyard {
 
 struct Mismatch {
@@ -18,14 +20,14 @@ struct Findings {
   std::map<std::string, double> largest;  ///< by quantity
   std::vector<Mismatch> mismatches;
   std::vector<std::string> near_ties;
-  std::set<std::string> zero_gradients;  ///< tensors whose gradient is zero by mathematics
+  std::set<std::string> zero_gradients;  ///< tensors with elements whose gradient is zero by mathematics
 
   /// A difference that is not a number exceeds every bound.
   void note(const std::string& quantity, double difference, double bound, const std::string& where) {
     auto& most = largest[quantity];
     if (!(difference <= most)) most = difference;
     if (difference <= bound) return;
-    fail(quantity, where + ": " + std::to_string(difference) + " is more than " + std::to_string(bound));
+    fail(quantity, c10::str(where, ": ", difference, " is more than ", bound));
   }
 
   void fail(const std::string& quantity, const std::string& text) { mismatches.push_back({quantity, text}); }

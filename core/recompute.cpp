@@ -23,6 +23,10 @@ class KeptDecisions : public RoutingTrace {
     num_given_ = 0;
   }
 
+  void see_scores(const TokenContext& context, const at::Tensor& score_TE) override {
+    if (outer_ && !is_second_pass_) outer_->see_scores(context, score_TE);
+  }
+
   at::Tensor choices(const TokenContext& context, const std::function<at::Tensor()>& choose) override {
     return keep_or_give([&] { return outer_ ? outer_->choices(context, choose) : choose(); });
   }

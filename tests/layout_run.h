@@ -1,8 +1,8 @@
 // Trains a tiny model on made-up tokens on whatever communicator it is given, and writes down what must not depend on the layout.
 #pragma once
 
+#include <functional>
 #include <map>
-#include <mutex>
 
 #include "parallel/gradient_sync.h"
 #include "tests/tiny_models.h"
@@ -18,7 +18,11 @@ struct LayoutCase {
   int64_t global_batch_size = 8;
   int64_t steps = 5;
   at::ScalarType dtype = at::kDouble;
-  int64_t masked_tail = 0;  ///< positions at the end of every third sequence that are padding
+  int64_t masked_tail = 0;     ///< positions at the end of every third sequence that are padding
+  at::Tensor tokens_NGS = {};  ///< of every step and global sample, S + 1 tokens; undefined = made up by a formula
+  at::Tensor mask_GS = {};     ///< of every global sample, the same in every step; undefined = all but masked tails
+  OptimizerConfig optimizer = {.learning_rate = 0.01};
+  bool zero_routers = false;  ///< router weights start at zero: every choice is a tie
   // the layout
   int64_t ranks = 1;
   int64_t ranks_per_node = 0;  ///< consecutive ranks that share a machine (threads only); 0 = all
@@ -34,12 +38,30 @@ struct StepTrace {
   std::vector<double> routing;  ///< all RoutingSums of all layers, one after the other
 };
 
+using TensorMap = std::map<std::string, at::Tensor>;
+
 struct LayoutTrace {
-  std::vector<StepTrace> steps;
-  std::map<std::string, at::Tensor> tensors;  ///< master weights and moments after the last step, whole, by global name
+  std::vector<StepTrace> steps = {};
+  TensorMap initial = {};       ///< weights before the first step, whole, by global name
+  TensorMap tensors = {};       ///< master weights and moments after the last step
+  double replica_spread = 0.0;  ///< the largest difference between ranks in what all of them, or all holders of a weight, must hold alike
 };
 
+/// Global samples [first, first + count) of the job's own tokens.
+inline Batch drawn_batch(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {
+  const int64_t S = job.model.max_sequence_length;
+  const auto tokens = job.tokens_NGS[step - 1].narrow(0, first, count);
+  Batch batch;
+  batch.inputs_BS = tokens.narrow(1, 0, S).contiguous();
+  batch.targets_BS = tokens.narrow(1, 1, S).contiguous();
+  batch.mask_BS = job.mask_GS.narrow(0, first, count).contiguous();
+  batch.global_sample_B = at::arange(first, first + count, at::kLong);
+  batch.domain_B = at::zeros({count}, at::kLong);
+  return batch;
+}
+
 inline Batch made_up_batch(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {
+  if (job.tokens_NGS.defined()) return drawn_batch(job, step, first, count);
   const int64_t S = job.model.max_sequence_length;
   const auto sample_B1 = (at::arange(first, first + count, at::kLong) + (step - 1) * job.global_batch_size).unsqueeze(1);
   const auto position_S1 = at::arange(S + 1, at::kLong).unsqueeze(0);
@@ -81,60 +103,110 @@ inline std::shared_ptr<RoutingRecorder> trace_routing(const LayoutCase& job, con
   return recorder;
 }
 
-/// What this rank contributes; `tensors` holds the pieces that it would write into a checkpoint. Collective.
-inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& world, std::vector<TensorPiece>& pieces) {
-  const ProcessMesh mesh(world, job.parallel.expert, job.parallel.rank_order);
-  auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true, job.recompute);
-  TrainingStep training_step(model, mesh, /*seed=*/3);
-  const auto recorder = trace_routing(job, world, training_step);
-  OptimizerConfig optimizer;
-  optimizer.learning_rate = 0.01;
-  LayoutTrace trace;
-  const int64_t accumulation = job.global_batch_size / (world->size() * job.micro_batch_size);
-  for (int64_t step = 1; step <= job.steps; ++step) {
-    std::vector<Batch> batches;
-    for (int64_t m = 0; m < accumulation; ++m) {
-      batches.push_back(made_up_batch(job, step, (m * world->size() + world->rank()) * job.micro_batch_size, job.micro_batch_size));
-    }
-    const auto result = training_step.run(batches, step);
-    if (recorder) recorder->write(step);
-    const double norm = gradient_norm(*model.store, mesh);
-    trace.steps.push_back(trace_of(result, norm));
-    adamw_step(*model.store, optimizer, optimizer.learning_rate, step, norm > 1.0 ? 1.0 / norm : 1.0);
-    gather_weights(*model.store, mesh);
+inline void zero_routers(ParameterStore& store) {
+  auto& dense = store.dense();
+  for (const auto& slot : dense.slots) {
+    if (!slot.name.ends_with("router.weight")) continue;
+    ParameterGroup::view(dense.weights, slot).zero_();
+    if (const auto held = intersection(slot.range(), dense.state); held.numel() > 0) dense.of_state(dense.master, held).zero_();
   }
-  for (auto& piece : checkpoint_pieces(*model.store, mesh)) {
-    piece.data = piece.data.clone();
-    pieces.push_back(std::move(piece));
-  }
-  return trace;
 }
 
-inline std::map<std::string, at::Tensor> joined(const std::vector<TensorPiece>& pieces) {
-  std::map<std::string, at::Tensor> tensors;
-  for (const auto& piece : pieces) {
-    auto& whole = tensors[piece.tensor];
-    if (!whole.defined()) whole = at::full(piece.global_shape, std::numeric_limits<double>::quiet_NaN(), at::kDouble);
-    whole.view({-1}).narrow(0, piece.begin, piece.data.numel()).copy_(piece.data.view({-1}));
+/// The tensors that the ranks' pieces make up; NaN where an element is in no piece, or in several. Collective.
+inline TensorMap whole_tensors(ParameterStore& store, const ProcessMesh& mesh, const std::vector<std::string>& prefixes) {
+  struct Place {
+    int64_t begin;
+    std::vector<int64_t> shape;
+  };
+  std::map<std::string, Place> places;
+  int64_t numel = 0;
+  for (const auto& group : store.groups()) {
+    for (const auto& slot : group.slots) {
+      for (const auto& prefix : prefixes) {
+        places[prefix + slot.name] = {numel, slot.global_shape()};
+        numel += c10::multiply_integers(slot.global_shape());
+      }
+    }
+  }
+  const auto values_and_counts = at::zeros({2, numel}, at::kDouble);
+  for (const auto& piece : checkpoint_pieces(store, mesh)) {
+    const auto place = places.find(piece.tensor);
+    if (place == places.end()) continue;
+    const auto part = values_and_counts.narrow(1, place->second.begin + piece.begin, piece.data.numel());
+    part[0].copy_(piece.data.view({-1}));
+    part[1].add_(1.0);
+  }
+  mesh.world()->all_reduce_sum(values_and_counts)->wait();
+  const auto values = values_and_counts[0].masked_fill(values_and_counts[1].ne(1.0), std::numeric_limits<double>::quiet_NaN());
+  TensorMap tensors;
+  for (const auto& [name, place] : places) {
+    tensors[name] = values.narrow(0, place.begin, c10::multiply_integers(place.shape)).view(place.shape);
   }
   return tensors;
 }
 
-/// The job on job.ranks threads.
+/// The largest difference between two ranks of the group in the same tensor. Collective.
+inline double spread(const at::Tensor& tensor, Communicator& group) {
+  if (tensor.numel() == 0) return 0.0;
+  const auto both = at::stack({tensor.to(at::kDouble), -tensor.to(at::kDouble)});
+  group.all_reduce_max(both);
+  return both.sum(0).max().item<double>();
+}
+
+inline double replica_spread(ModelInstance& model, const std::vector<StepTrace>& steps, const ProcessMesh& mesh) {
+  std::vector<double> values;
+  for (const auto& step : steps) {
+    values.insert(values.end(), {step.loss, step.cross_entropy, step.grad_norm});
+    values.insert(values.end(), step.terms.begin(), step.terms.end());
+    values.insert(values.end(), step.routing.begin(), step.routing.end());
+  }
+  return std::max({spread(at::tensor(values, at::kDouble), *mesh.world()), spread(model.store->dense().weights, *mesh.group("data")),
+                   spread(model.store->experts().weights, *mesh.group("expert_data"))});
+}
+
+inline std::vector<Batch> micro_batches(const LayoutCase& job, int64_t step, const Communicator& world) {
+  const int64_t micro = job.micro_batch_size;
+  std::vector<Batch> batches;
+  for (int64_t m = 0; m < job.global_batch_size / (world.size() * micro); ++m) {
+    batches.push_back(made_up_batch(job, step, (m * world.size() + world.rank()) * micro, micro));
+  }
+  return batches;
+}
+
+/// The run as this rank sees it; tensors are whole on every rank. `trace`: what the routers' choices go through instead of the job's
+/// folders. Collective.
+inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& world, const std::shared_ptr<RoutingTrace>& trace = nullptr) {
+  const ProcessMesh mesh(world, job.parallel.expert, job.parallel.rank_order);
+  auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true, job.recompute);
+  if (job.zero_routers) zero_routers(*model.store);
+  TrainingStep training_step(model, mesh, /*seed=*/3);
+  const auto recorder = trace_routing(job, world, training_step);
+  if (trace) training_step.trace_routing(trace);
+  const auto& optimizer = job.optimizer;
+  LayoutTrace run{.steps = {}, .initial = whole_tensors(*model.store, mesh, {"model."}), .tensors = {}};
+  for (int64_t step = 1; step <= job.steps; ++step) {
+    const auto result = training_step.run(micro_batches(job, step, *world), step);
+    if (recorder) recorder->write(step);
+    const double norm = gradient_norm(*model.store, mesh);
+    run.steps.push_back(trace_of(result, norm));
+    adamw_step(*model.store, optimizer, optimizer.learning_rate, step,
+               norm > optimizer.clip_grad_norm ? optimizer.clip_grad_norm / norm : 1.0);
+    gather_weights(*model.store, mesh);
+  }
+  run.tensors = whole_tensors(*model.store, mesh, {"model.", "exp_avg.", "exp_avg_sq."});
+  run.replica_spread = replica_spread(model, run.steps, mesh);
+  return run;
+}
+
+/// The job on job.ranks threads, as rank 0 sees it.
 inline LayoutTrace train_on_threads(const LayoutCase& job) {
-  LayoutTrace trace;
-  std::vector<TensorPiece> all;
-  std::mutex mutex;
+  LayoutTrace run;
   const auto train = [&](const CommunicatorPtr& world) {
-    std::vector<TensorPiece> pieces;
-    auto mine = train_here(job, world, pieces);
-    const std::scoped_lock lock(mutex);
-    if (world->rank() == 0) trace.steps = std::move(mine.steps);
-    all.insert(all.end(), pieces.begin(), pieces.end());
+    auto mine = train_here(job, world);
+    if (world->rank() == 0) run = std::move(mine);
   };
   run_ranks_as_threads(job.ranks, train, job.ranks_per_node);
-  trace.tensors = joined(all);
-  return trace;
+  return run;
 }
 
 inline double relative(double a, double b) {
@@ -161,8 +233,8 @@ inline double largest_difference(const LayoutTrace& a, const LayoutTrace& b, siz
 inline double largest_tensor_difference(const LayoutTrace& a, const LayoutTrace& b, const LayoutCase& job) {
   double largest = a.tensors.size() == b.tensors.size() ? 0.0 : std::numeric_limits<double>::infinity();
   for (const auto& [name, tensor] : a.tensors) {
-    const double scale =
-        std::max(tensor.norm().item<double>(), 0.01 * static_cast<double>(job.steps) * std::sqrt(static_cast<double>(tensor.numel())));
+    const double scale = std::max(tensor.norm().item<double>(), job.optimizer.learning_rate * static_cast<double>(job.steps) *
+                                                                    std::sqrt(static_cast<double>(tensor.numel())));
     const double difference = (tensor - b.tensors.at(name)).norm().item<double>() / scale;
     largest = std::isnan(difference) ? std::numeric_limits<double>::infinity() : std::max(largest, difference);
   }

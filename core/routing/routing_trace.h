@@ -1,5 +1,5 @@
 // What the routers decided, kept or given: a second pass must decide as the first did, and a run can take over another run's choices.
-// T tokens here, K choices a token, N assignments.
+// T tokens here, E all experts, K choices a token, N assignments.
 #pragma once
 
 #include <functional>
@@ -12,6 +12,10 @@ class RoutingTrace {
  public:
   virtual ~RoutingTrace() = default;
 
+  /// What the router is about to choose by, [T, E], without gradients: the next call asks for its choices. For whoever must judge how near
+  /// to another one a choice was.
+  virtual void see_scores(const TokenContext& /*context*/, const at::Tensor& /*score_TE*/) {}
+
   /// The experts that the router of context.layer takes for the samples context.global_sample_B: int64 [T, K], tokens being the rows of
   /// [B, S] in order, first choice first, masked tokens like all others, before drops. `choose` makes them where none are given.
   virtual at::Tensor choices(const TokenContext& context, const std::function<at::Tensor()>& choose) = 0;
@@ -21,6 +25,9 @@ class RoutingTrace {
 };
 
 /// The same through context.routing_trace, where there is one.
+inline void trace_scores(const TokenContext& context, const at::Tensor& score_TE) {
+  if (context.routing_trace) context.routing_trace->see_scores(context, score_TE);
+}
 inline at::Tensor traced_choices(const TokenContext& context, const std::function<at::Tensor()>& choose) {
   return context.routing_trace ? context.routing_trace->choices(context, choose) : choose();
 }

@@ -7,6 +7,7 @@ namespace switchyard {
 RoutingDecision softmax_top_k(const at::Tensor& logits_TE, const MoeConfig& config, const TokenContext& context) {
   const int64_t T = logits_TE.size(0), E = config.num_experts, K = config.top_k;
   const auto probability_TE = logits_TE.softmax(-1);
+  trace_scores(context, probability_TE.detach());
   auto expert_TK = traced_choices(context, [&] {
     // A stable sort, never topk: ties must fall the same way on every device and layout.
     return std::get<1>(probability_TE.detach().sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true)).narrow(1, 0, K);

@@ -1,0 +1,79 @@
+#include "tests/fuzz/draw_case.h"
+
+namespace switchyard {
+namespace {
+
+const char* name_of(AuxLossScope scope) {
+  switch (scope) {
+    case AuxLossScope::kSequence:
+      return "sequence";
+    case AuxLossScope::kMicroBatch:
+      return "micro_batch";
+    case AuxLossScope::kRunning:
+      return "running";
+    case AuxLossScope::kLagged:
+      return "lagged";
+    case AuxLossScope::kGlobalBatch:
+      break;
+  }
+  return "global_batch";
+}
+
+const char* name_of(DropOrder order) {
+  return order == DropOrder::kChoicePosition  ? "[choice, position]"
+         : order == DropOrder::kScorePosition ? "[score, position]"
+                                              : "[choice, score, position]";
+}
+
+std::string describe_moe(const ModelConfig& model) {
+  const auto& moe = *model.moe;
+  std::string blocks;
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) blocks += model.is_moe_layer(layer) ? "M" : "d";
+  auto text =
+      c10::str(", ", moe.router, " ", moe.top_k, " of ", moe.num_experts, " experts of width ", moe.ffn_hidden_size, " in ", blocks);
+  if (moe.renormalize) text += ", renormalised";
+  if (moe.shared_expert_ffn_hidden_size > 0) {
+    text += c10::str(", shared expert ", moe.shared_expert_ffn_hidden_size, moe.shared_expert_gate ? " with gate" : "");
+  }
+  text += c10::str(", aux ", moe.aux_loss_coeff, " over ", name_of(moe.aux_loss_scope));
+  if (moe.aux_loss_form == AuxLossForm::kHuggingFace) text += " (hugging_face)";
+  text += c10::str(", importance ", moe.importance_loss_coeff, ", z ", moe.z_loss_coeff);
+  if (moe.input_jitter > 0) text += c10::str(", jitter ", moe.input_jitter);
+  if (moe.capacity_factor) {
+    text += c10::str(", capacity ", *moe.capacity_factor, " a group of ", moe.capacity_group.sequences, ", at least ", moe.min_capacity,
+                     ", drops by ", name_of(moe.drop_order));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string describe_job(const LayoutCase& job) {
+  const auto& model = job.model;
+  auto text = c10::str(c10::toString(job.dtype), ", batch ", job.global_batch_size, " x ", model.max_sequence_length, " (",
+                       job.mask_GS.sum().item<int64_t>(), " real), ", job.steps, " steps, vocabulary ", model.vocab_size, ", width ",
+                       model.hidden_size, ", heads ", model.num_attention_heads, "/", model.num_key_value_heads, " of ", model.head_dim,
+                       ", ", model.num_layers, " blocks, init_std ", model.init_std);
+  if (model.tie_embeddings) text += ", tied";
+  if (model.qkv_bias) text += ", qkv_bias";
+  if (model.moe) text += describe_moe(model);
+  if (job.zero_routers) text += ", routers start at zero";
+  return text + c10::str(", learning rate ", job.optimizer.learning_rate, ", clipped at ", job.optimizer.clip_grad_norm);
+}
+
+std::string describe_layout(const LayoutCase& layout) {
+  const auto& parallel = layout.parallel;
+  const int64_t accumulation = layout.global_batch_size / layout.ranks / layout.micro_batch_size;
+  auto text = c10::str(layout.ranks, " ranks, expert ", parallel.expert, parallel.rank_order == RankOrder::kExpertOuter ? " (outer)" : "",
+                       ", micro-batch ", layout.micro_batch_size, " x ", accumulation, ", zero ", parallel.zero_stage, ", buckets of ",
+                       parallel.gradient_bucket_size, parallel.overlap_gradient_sync ? " overlapped" : "", ", ", parallel.dispatch_chunks,
+                       " chunks");
+  if (layout.ranks_per_node > 0) text += c10::str(", ", layout.ranks_per_node, " ranks a machine");
+  if (parallel.all_to_all == AllToAllKind::kHierarchical) text += ", hierarchical";
+  if (parallel.all_to_all == AllToAllKind::kFlat) text += ", flat";
+  if (layout.recompute == Recompute::kMoe) text += ", MoE layers computed again";
+  if (layout.recompute == Recompute::kBlock) text += ", blocks computed again";
+  return text;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,137 @@
+#include "core/routing/routing_rule.h"
+#include "tests/fuzz/draw_case.h"
+
+namespace switchyard {
+namespace {
+
+using Tokens = std::vector<int64_t>;
+
+void draw_experts(Draws& draws, MoeConfig& moe) {
+  std::vector<std::string> rules;
+  for (const auto& [name, rule] : routing_rules()) rules.push_back(name);
+  moe.router = draws.one_of(rules);
+  moe.num_experts = draws.one_of<int64_t>({1, 2, 3, 4, 4, 5, 6, 8, 8, 12});
+  moe.top_k = std::min(moe.num_experts, draws.one_of<int64_t>({1, 1, 2, 2, 2, 3, 4}));
+  moe.ffn_hidden_size = draws.between(3, 14);
+  moe.renormalize = moe.top_k > 1 && draws.percent(60);
+  if (draws.percent(35)) {
+    moe.shared_expert_ffn_hidden_size = draws.between(3, 11);
+    moe.shared_expert_gate = draws.percent(50);
+  }
+}
+
+void draw_terms(Draws& draws, MoeConfig& moe) {
+  moe.aux_loss_coeff = draws.one_of({0.0, 0.01, 0.1, 0.5});
+  moe.z_loss_coeff = draws.one_of({0.0, 0.001, 0.1});
+  moe.aux_loss_scope = draws.one_of({AuxLossScope::kGlobalBatch, AuxLossScope::kGlobalBatch, AuxLossScope::kSequence});
+  if (moe.aux_loss_scope != AuxLossScope::kSequence && draws.percent(25)) moe.aux_loss_form = AuxLossForm::kHuggingFace;
+}
+
+void draw_capacity(Draws& draws, MoeConfig& moe) {
+  moe.input_jitter = draws.percent(30) ? draws.one_of({0.01, 0.1, 0.5}) : 0.0;
+  if (draws.percent(40)) return;
+  moe.capacity_factor = draws.one_of({0.3, 0.5, 0.75, 1.0, 1.0, 1.25, 2.0});
+  moe.min_capacity = draws.one_of<int64_t>({0, 0, 0, 1, 2});
+  moe.capacity_group.sequences = draws.one_of<int64_t>({1, 1, 2, 3, 0});
+  moe.drop_order = draws.one_of({DropOrder::kChoicePosition, DropOrder::kChoiceScorePosition, DropOrder::kScorePosition});
+}
+
+MoeLayers draw_moe_layers(Draws& draws, int64_t num_layers) {
+  using enum MoeLayers::Kind;
+  const int64_t last = num_layers - 1;
+  switch (draws.below(4)) {
+    case 0:
+      return {.kind = kEvery, .count = draws.between(1, num_layers), .list = {}};
+    case 1:
+      return {.kind = kFirstDense, .count = draws.between(0, last), .list = {}};
+    case 2:
+      return {.kind = kList, .count = 1, .list = last > 0 && draws.percent(50) ? Tokens{0, last} : Tokens{draws.between(0, last)}};
+    default:
+      return {};
+  }
+}
+
+ModelConfig draw_model(Draws& draws, int64_t global_batch_size) {
+  ModelConfig model;
+  model.vocab_size = draws.between(global_batch_size + 2, 47);
+  model.num_layers = draws.one_of<int64_t>({1, 1, 2, 2, 2, 3});
+  model.hidden_size = draws.between(5, 16);
+  model.ffn_hidden_size = draws.between(4, 20);
+  model.num_key_value_heads = draws.between(1, 2);
+  model.num_attention_heads = model.num_key_value_heads * draws.between(1, 2);
+  model.head_dim = draws.one_of<int64_t>({2, 4, 6});
+  model.max_sequence_length = draws.between(2, 9);
+  model.init_std = draws.one_of({0.02, 0.2, 0.2, 0.2, 0.6});
+  model.tie_embeddings = draws.percent(25);
+  model.qkv_bias = draws.percent(25);
+  if (draws.percent(8)) return model;
+  auto& moe = model.moe.emplace();
+  draw_experts(draws, moe);
+  draw_terms(draws, moe);
+  draw_capacity(draws, moe);
+  moe.layers = draw_moe_layers(draws, model.num_layers);
+  return model;
+}
+
+bool drops_by_score(const ModelConfig& model) {
+  return model.moe && model.moe->capacity_factor && model.moe->drop_order != DropOrder::kChoicePosition;
+}
+
+/// Even, mostly two tokens, or nothing but one.
+at::Tensor draw_tokens(Draws& draws, const LayoutCase& job) {
+  const int64_t G = job.global_batch_size, S1 = job.model.max_sequence_length + 1, V = job.model.vocab_size;
+  const bool by_score = drops_by_score(job.model);
+  const int64_t favourites = draws.one_of<int64_t>({0, 0, 80, by_score ? 80 : 100});
+  const auto tokens_NGS = at::empty({job.steps, G, S1}, at::kLong);
+  auto* token = tokens_NGS.mutable_data_ptr<int64_t>();
+  for (int64_t window = 0; window < job.steps * G; ++window, token += S1) {
+    for (int64_t s = 0; s < S1; ++s) token[s] = draws.percent(favourites) ? draws.below(favourites == 100 ? 1 : 2) : draws.below(V);
+    if (!by_score) continue;
+    // Positions with equal histories are equal by mathematics, and rounding would decide which of them is dropped: no two windows of a
+    // step begin with the same token, and none with a token twice.
+    token[0] = window % G;
+    if (token[1] == token[0]) token[1] = (token[0] + 1) % V;
+  }
+  return tokens_NGS;
+}
+
+/// Nothing, tails, or whole sequences are padding; never everything.
+at::Tensor draw_mask(Draws& draws, const LayoutCase& job) {
+  const int64_t G = job.global_batch_size, S = job.model.max_sequence_length;
+  const auto mask_GS = at::ones({G, S}, at::kBool);
+  const int64_t kind = draws.below(6);
+  const int64_t first = draws.below(G), count = draws.between(1, G);
+  for (int64_t g = 0; g < G; ++g) {
+    const int64_t padding = kind < 3 ? 0 : kind == 3 ? draws.below(S + 1) : (g + first) % G < count ? S : 0;
+    if (padding > 0) mask_GS[g].narrow(0, S - padding, padding).fill_(false);
+  }
+  if (!mask_GS.any().item<bool>()) mask_GS[first][0].fill_(true);
+  return mask_GS;
+}
+
+}  // namespace
+
+LayoutCase draw_job(Draws& draws, int64_t processes) {
+  LayoutCase job;
+  job.global_batch_size =
+      processes > 0 ? processes * draws.between(1, 12 / processes) : draws.one_of<int64_t>({2, 3, 4, 5, 6, 7, 8, 8, 9, 10, 12, 12, 16});
+  job.micro_batch_size = job.global_batch_size;
+  const int64_t precision = draws.below(20);
+  job.dtype = precision < 16 ? at::kDouble : precision < 18 ? at::kFloat : at::kBFloat16;
+  job.model = draw_model(draws, job.global_batch_size);
+  auto& moe = job.model.moe;
+  const int64_t least = std::max<int64_t>(1, processes);
+  if (moe && job.global_batch_size % (least * std::max<int64_t>(1, moe->capacity_group.sequences)) != 0) {
+    moe->capacity_group.sequences = 1;  // no micro-batch of a whole number of groups would fit
+  }
+  job.zero_routers = moe && draws.percent(4);
+  // From the second step on, experts that nobody chose have weights that are equal by mathematics only.
+  job.steps = job.zero_routers ? 1 : 5;
+  job.optimizer.learning_rate = draws.one_of({0.003, 0.01, 0.03});
+  job.optimizer.clip_grad_norm = draws.one_of({0.05, 1.0, 1.0, 100.0});
+  job.tokens_NGS = draw_tokens(draws, job);
+  job.mask_GS = draw_mask(draws, job);
+  return job;
+}
+
+}  // namespace switchyard

@@ -44,7 +44,7 @@ TEST(Documents, InOneRowHaveTheLogitsTheyHaveAlone) {
     auto model = tiny_model(config);
     for (const auto& span : kDocuments) EXPECT_LT(difference_from_alone(model, two_rows_of_documents(config), span), 1e-12) << span.begin;
     auto unmasked = two_rows_of_documents(config);
-    unmasked.document_BS = {};
+    unmasked.document_BS = at::Tensor();
     EXPECT_GT(difference_from_alone(model, unmasked, kDocuments[1]), 1e-3);
   }
 }
@@ -53,7 +53,7 @@ TEST(Documents, NeedNoPositionsOfTheirOwnBehindAMaskBecauseRotationsAreRelative)
   const auto config = tiny_config();
   auto model = tiny_model(config);
   auto context = two_rows_of_documents(config);
-  context.position_BS = {};
+  context.position_BS = at::Tensor();
   for (const auto& span : kDocuments) EXPECT_LT(difference_from_alone(model, context, span), 1e-12) << span.begin;
 }
 
@@ -61,9 +61,9 @@ TEST(Documents, PositionsAloneChangeWhatIsSeenAcrossTheBoundary) {
   const auto config = tiny_config();
   auto model = tiny_model(config);
   auto context = two_rows_of_documents(config);
-  context.document_BS = {};
+  context.document_BS = at::Tensor();
   const auto started_again = logits_of(model, context);
-  context.position_BS = {};
+  context.position_BS = at::Tensor();
   const auto counted_on = logits_of(model, context);
   EXPECT_TRUE(at::equal(started_again[0].narrow(0, 0, 3), counted_on[0].narrow(0, 0, 3)));
   EXPECT_GT((started_again[0][3] - counted_on[0][3]).abs().max().item<double>(), 1e-3);

@@ -70,7 +70,7 @@ TEST(ParameterStore, HoldsWholeWeightsAndAPartOfTheState) {
 }
 
 /// Counts the reductions that have been started.
-class CountingCommunicator : public ForwardingCommunicator {
+class ReductionCounter : public ForwardingCommunicator {
  public:
   using ForwardingCommunicator::ForwardingCommunicator;
   std::unique_ptr<Work> all_reduce_sum(at::Tensor tensor) override {
@@ -92,7 +92,7 @@ at::Tensor whole_gradient(double first, double norm, double last) {
 TEST(GradientSync, SumsOverRanksAndStartsInBackwardOnlyWithOverlap) {
   for (const bool overlap : {false, true}) {
     run_ranks_as_threads(3, [&](const CommunicatorPtr& ranks) {
-      const auto world = std::make_shared<CountingCommunicator>(ranks);
+      const auto world = std::make_shared<ReductionCounter>(ranks);
       const ProcessMesh mesh(world, /*expert_degree=*/1);
       ThreeParameters model;
       GradientSync sync(model.store, mesh, {.bucket_size = 12, .overlap = overlap});
@@ -111,7 +111,7 @@ TEST(GradientSync, SumsOverRanksAndStartsInBackwardOnlyWithOverlap) {
 
 TEST(GradientSync, ReducesWhatBackwardHasNotReachedWhenItFinishes) {
   run_ranks_as_threads(2, [](const CommunicatorPtr& ranks) {
-    const auto world = std::make_shared<CountingCommunicator>(ranks);
+    const auto world = std::make_shared<ReductionCounter>(ranks);
     const ProcessMesh mesh(world, /*expert_degree=*/1);
     ThreeParameters model;
     GradientSync sync(model.store, mesh, {.bucket_size = 16, .overlap = true});

@@ -59,7 +59,7 @@ TEST(HierarchicalCommunicator, CarriesADispatchWithTheBitsOfTheFlatOne) {
 }
 
 /// Counts the exchanges of the group itself; those of the groups that are split off go elsewhere.
-class CountingCommunicator : public ForwardingCommunicator {
+class ExchangeCounter : public ForwardingCommunicator {
  public:
   using ForwardingCommunicator::ForwardingCommunicator;
   std::unique_ptr<Work> all_to_all(const at::Tensor& send, const std::vector<int64_t>& send_rows, at::Tensor receive,
@@ -72,7 +72,7 @@ class CountingCommunicator : public ForwardingCommunicator {
 
 TEST(HierarchicalCommunicator, NeverExchangesBetweenAllRanksAtOnce) {
   run_ranks_as_threads(4, [](CommunicatorPtr world) {
-    const auto flat = std::make_shared<CountingCommunicator>(world);
+    const auto flat = std::make_shared<ExchangeCounter>(world);
     const auto group = make_hierarchical_communicator(flat, {0, 0, 1, 1});
     conformance::exchanges_uneven_rows_in_the_order_of_ranks(*group);
     EXPECT_EQ(flat->num_exchanges, 0);

@@ -1,6 +1,8 @@
 // ZeRO-1, buckets and overlap do not change a bit of a run, nor of what its checkpoints give to any other layout.
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "tests/layout_run.h"
 #include "tests/temporary_folder.h"
 

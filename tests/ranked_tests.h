@@ -18,15 +18,17 @@ class FailurePrinter : public testing::EmptyTestEventListener {
  public:
   explicit FailurePrinter(int64_t rank) : rank_(rank) {}
 
+  void OnTestStart(const testing::TestInfo& test) override { test_ = std::string(test.test_suite_name()) + "." + test.name(); }
+
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    std::fprintf(stderr, "[rank %ld] %s.%s\n%s:%d\n%s\n", static_cast<long>(rank_), test ? test->test_suite_name() : "",
-                 test ? test->name() : "", result.file_name() ? result.file_name() : "", result.line_number(), result.message());
+    std::fprintf(stderr, "[rank %ld] %s\n%s:%d\n%s\n", static_cast<long>(rank_), test_.c_str(),
+                 result.file_name() ? result.file_name() : "", result.line_number(), result.message());
   }
 
  private:
   int64_t rank_;
+  std::string test_;  ///< kept, because asking GoogleTest for it in here would wait for a lock that it holds
 };
 
 /// The number behind `prefix` among the arguments.

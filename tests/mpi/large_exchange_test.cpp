@@ -1,5 +1,5 @@
 // More than 2^31 elements in one exchange. Disabled by default: with two ranks it takes 9 GB of memory and some minutes.
-//   mpirun -n 2 build/release/tests/test_mpi --expect-ranks=2 --gtest_also_run_disabled_tests --gtest_filter='*LargeExchange*'
+//   ctest --preset release -C large -R large_exchange
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 #include "core/parameter_store.h"
 
-#include <map>
+#include <algorithm>
 
 #include "core/dtypes.h"
 
@@ -14,39 +14,69 @@ int64_t aligned(int64_t elements, at::ScalarType dtype) {
   return (elements + multiple - 1) / multiple * multiple;
 }
 
-/// Adds a bf16 gradient into its fp32 place and frees it: a bf16 leaf cannot hold an fp32 gradient itself.
-class AddIntoWideGradient : public torch::autograd::PostAccumulateGradHook {
+/// Runs when a parameter's gradient is complete. Adds a bf16 one into its fp32 place and frees it: a bf16 leaf cannot hold an fp32 gradient
+/// itself. Then tells the listener.
+class GradientArrival : public torch::autograd::PostAccumulateGradHook {
  public:
-  explicit AddIntoWideGradient(at::Tensor wide_gradient) : wide_gradient_(std::move(wide_gradient)) {}
+  GradientArrival(at::Tensor wide_gradient, std::function<void()> tell)
+      : wide_gradient_(std::move(wide_gradient)), tell_(std::move(tell)) {}
   void operator()(const torch::autograd::Variable& parameter) override {
     at::NoGradGuard no_grad;
-    wide_gradient_.add_(parameter.grad());
-    parameter.mutable_grad().reset();
+    if (parameter.scalar_type() != wide_gradient_.scalar_type()) {
+      wide_gradient_.add_(parameter.grad());
+      parameter.mutable_grad().reset();
+    }
+    tell_();
   }
 
  private:
   at::Tensor wide_gradient_;
+  std::function<void()> tell_;
 };
 
-/// Offsets by the run dtype's alignment serve the wider buffers too: an offset that is a multiple of 64 bytes in bf16 is one in fp32.
-void lay_out(ParameterGroup& group, const std::vector<const NamedParameter*>& members, at::ScalarType run_dtype, at::Device device) {
+struct Member {
+  const NamedParameter* parameter;
+  int64_t order;
+};
+
+/// Fills slots and returns the number of elements. Offsets by the run dtype's alignment serve the wider buffers too: an offset that is a
+/// multiple of 64 bytes in bf16 is one in fp32.
+int64_t lay_out(ParameterGroup& group, const std::vector<Member>& members, at::ScalarType run_dtype) {
+  group.alignment = kAlignmentBytes / static_cast<int64_t>(c10::elementSize(run_dtype));
   int64_t offset = 0;
   for (const bool decays : {true, false}) {
-    for (const auto* parameter : members) {
+    for (const auto& [parameter, order] : members) {
       if (parameter->decays != decays) continue;
       const auto& tensor = parameter->tensor;
       group.slots.push_back(
-          {parameter->name, tensor.sizes().vec(), offset, tensor.numel(), decays, parameter->num_experts, parameter->first_expert});
+          {parameter->name, tensor.sizes().vec(), offset, tensor.numel(), decays, parameter->num_experts, parameter->first_expert, order});
       offset += aligned(tensor.numel(), run_dtype);
     }
     if (decays) group.decaying_numel = offset;
   }
-  const auto wide = wide_dtype(run_dtype);
-  group.master = at::zeros({offset}, at::dtype(wide).device(device));
-  group.weights = wide == run_dtype ? group.master : at::zeros({offset}, at::dtype(run_dtype).device(device));
+  return offset;
+}
+
+void allocate(ParameterGroup& group, int64_t numel, const at::TensorOptions& run_options, bool with_optimizer_state, const Shard& shard) {
+  const auto run_dtype = c10::typeMetaToScalarType(run_options.dtype()), wide = wide_dtype(run_dtype);
+  const auto wide_options = run_options.dtype(wide);
+  group.weights = at::zeros({numel}, run_options);
+  group.num_shards = shard.count;
+  group.state = group.part(shard);
+  const int64_t held = group.state.numel();
+  group.master = wide == run_dtype ? ParameterGroup::of_whole(group.weights, group.state) : at::zeros({held}, wide_options);
+  if (!with_optimizer_state) return;
+  group.gradients = at::zeros({numel}, wide_options);
+  group.exp_avg = at::zeros({held}, wide_options);
+  group.exp_avg_sq = at::zeros({held}, wide_options);
 }
 
 }  // namespace
+
+FlatRange intersection(const FlatRange& a, const FlatRange& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
 
 std::vector<int64_t> ParameterSlot::global_shape() const {
   auto global = shape;
@@ -58,39 +88,43 @@ at::Tensor ParameterGroup::view(const at::Tensor& buffer, const ParameterSlot& s
   return buffer.narrow(0, slot.offset, slot.numel).view(slot.shape);
 }
 
-ParameterStore::ParameterStore(std::vector<NamedParameter> parameters, at::ScalarType run_dtype, at::Device device,
-                               bool with_optimizer_state) {
+FlatRange ParameterGroup::part(const Shard& shard) const {
+  const int64_t units = weights.numel() / alignment;
+  return {units * shard.index / shard.count * alignment, units * (shard.index + 1) / shard.count * alignment};
+}
+
+ParameterStore::ParameterStore(const std::vector<NamedParameter>& parameters, at::ScalarType run_dtype, at::Device device,
+                               bool with_optimizer_state, const std::array<Shard, 2>& shards) {
   at::NoGradGuard no_grad;
-  std::map<std::string, const NamedParameter*> by_name;
-  std::array<std::vector<const NamedParameter*>, 2> members;
+  std::array<std::vector<Member>, 2> members;
   for (const auto& parameter : parameters) {
-    by_name[parameter.name] = &parameter;
-    members[parameter.num_experts > 0 ? 1 : 0].push_back(&parameter);
+    members[parameter.num_experts > 0 ? 1 : 0].push_back({&parameter, static_cast<int64_t>(parameters_.size())});
     parameters_.push_back(parameter.tensor);
   }
   for (size_t g = 0; g < groups_.size(); ++g) {
-    auto& group = groups_[g];
-    lay_out(group, members[g], run_dtype, device);
-    if (with_optimizer_state) {
-      group.gradients = at::zeros_like(group.master);
-      group.exp_avg = at::zeros_like(group.master);
-      group.exp_avg_sq = at::zeros_like(group.master);
-    }
-    for (const auto& slot : group.slots) {
-      auto tensor = by_name.at(slot.name)->tensor;
-      ParameterGroup::view(group.master, slot).copy_(tensor);
-      tensor.set_data(ParameterGroup::view(group.weights, slot));
-      tensor.set_requires_grad(with_optimizer_state);
-      if (!with_optimizer_state) continue;
-      const auto gradient = ParameterGroup::view(group.gradients, slot);
-      if (run_dtype == gradient.scalar_type()) {
-        tensor.mutable_grad() = gradient;
-      } else {
-        torch::autograd::impl::set_post_acc_grad_hooks(tensor, std::make_unique<AddIntoWideGradient>(gradient));
-      }
-    }
+    const int64_t numel = lay_out(groups_[g], members[g], run_dtype);
+    allocate(groups_[g], numel, at::dtype(run_dtype).device(device), with_optimizer_state, shards[g]);
+    for (size_t s = 0; s < groups_[g].slots.size(); ++s) adopt(parameters_[groups_[g].slots[s].order], g, s);
   }
-  refresh_weights();
+}
+
+void ParameterStore::adopt(const at::Tensor& parameter, size_t group_index, size_t slot_index) {
+  auto& group = groups_[group_index];
+  const auto& slot = group.slots[slot_index];
+  const auto values = parameter.flatten();
+  ParameterGroup::of_whole(group.weights, slot.range()).copy_(values);
+  if (const auto held = intersection(slot.range(), group.state); group.has_own_master() && held.numel() > 0) {
+    group.of_state(group.master, held).copy_(values.narrow(0, held.begin - slot.offset, held.numel()));
+  }
+  parameter.set_data(ParameterGroup::view(group.weights, slot));
+  parameter.set_requires_grad(group.gradients.defined());
+  if (!group.gradients.defined()) return;
+  const auto gradient = ParameterGroup::view(group.gradients, slot);
+  if (!group.has_own_master()) parameter.mutable_grad() = gradient;
+  auto tell = [listener = listener_, group_index, slot_index] {
+    if (*listener) (*listener)(group_index, slot_index);
+  };
+  torch::autograd::impl::set_post_acc_grad_hooks(parameter, std::make_unique<GradientArrival>(gradient, std::move(tell)));
 }
 
 void ParameterStore::zero_gradients() {
@@ -100,7 +134,7 @@ void ParameterStore::zero_gradients() {
 void ParameterStore::refresh_weights() {
   at::NoGradGuard no_grad;
   for (auto& group : groups_) {
-    if (!group.weights.is_same(group.master)) group.weights.copy_(group.master);
+    if (group.has_own_master()) ParameterGroup::of_whole(group.weights, group.state).copy_(group.master);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "core/transformer.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/recompute.h"
@@ -87,6 +88,8 @@ std::vector<NamedParameter> TransformerImpl::parameters_by_name() const {
     }
     all.push_back(std::move(parameter));
   }
+  // The head is registered beside the embedding but used last: its gradient is complete first.
+  std::ranges::stable_partition(all, [](const NamedParameter& parameter) { return parameter.name != "head"; });
   return all;
 }
 

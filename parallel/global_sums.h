@@ -1,4 +1,4 @@
-// What must be counted over ranks: the second of the three seams (TokenDispatcher, global_sums, sum_gradients) by which parallelism enters.
+// What must be counted over ranks: the second of the three seams (TokenDispatcher, global_sums, GradientSync) by which parallelism enters.
 #pragma once
 
 #include <vector>

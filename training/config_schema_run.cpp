@@ -24,7 +24,8 @@ void add_parallel_keys(RunKeys& keys) {
       .as_run();
   parallel
       .add("overlap_gradient_sync", &ParallelConfig::overlap_gradient_sync, BooleanValue{},
-           "Reduces gradients, bucket by bucket, while backward still runs. The same bits on and off.")
+           "Reduces gradients, bucket by bucket, while backward still runs. The same bits on and off. Takes memory for the sums under way; "
+           "the log's last lines say what it hides.")
       .as_run();
   parallel
       .add("dispatch_chunks", &ParallelConfig::dispatch_chunks, IntegerValue{1, 1024},

@@ -28,7 +28,7 @@ struct NamedBuffer {
   at::Tensor buffer;
 };
 
-std::vector<NamedBuffer> buffers(const ParameterGroup& group) {
+std::vector<NamedBuffer> state_buffers(const ParameterGroup& group) {
   std::vector<NamedBuffer> all = {{"model.", group.master}};
   if (group.exp_avg.defined()) {
     all.push_back({"exp_avg.", group.exp_avg});
@@ -37,18 +37,51 @@ std::vector<NamedBuffer> buffers(const ParameterGroup& group) {
   return all;
 }
 
-/// Elements of the global tensor before the part held here.
-int64_t global_begin(const ParameterSlot& slot) {
-  return slot.num_experts > 0 ? slot.first_expert * (slot.numel / slot.shape[0]) : 0;
+/// Where an element of the flat buffers lies in the slot's flattened global tensor.
+int64_t global_place(const ParameterSlot& slot, int64_t flat_place) {
+  const int64_t elements_before = slot.num_experts > 0 ? slot.first_expert * (slot.numel / slot.shape[0]) : 0;
+  return elements_before + flat_place - slot.offset;
 }
 
-void append_pieces(std::vector<TensorPiece>& pieces, const ParameterSlot& slot, const NamedBuffer& named) {
-  const auto flat = named.buffer.narrow(0, slot.offset, slot.numel).cpu();
+/// What of `slot` lies in `written`, one piece an expert.
+void append_pieces(std::vector<TensorPiece>& pieces, const ParameterGroup& group, const ParameterSlot& slot, const FlatRange& written) {
   const int64_t parts = slot.num_experts > 0 ? slot.shape[0] : 1, numel = slot.numel / parts;
-  for (int64_t part = 0; part < parts; ++part) {
-    pieces.push_back(
-        {named.prefix + slot.name, slot.global_shape(), global_begin(slot) + part * numel, flat.narrow(0, part * numel, numel)});
+  for (const auto& named : state_buffers(group)) {
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t begin = slot.offset + part * numel;
+      const auto range = intersection({begin, begin + numel}, written);
+      if (range.numel() == 0) continue;
+      pieces.push_back(
+          {named.prefix + slot.name, slot.global_shape(), global_place(slot, range.begin), group.of_state(named.buffer, range).cpu()});
+    }
   }
+}
+
+/// Elements of `range` of the tensor called prefix + slot.name, on the host.
+at::Tensor read_range(const CheckpointReader& checkpoint, const char* prefix, const ParameterSlot& slot, const FlatRange& range,
+                      at::ScalarType dtype) {
+  auto values = at::empty({range.numel()}, dtype);
+  checkpoint.read(prefix + slot.name, slot.global_shape(), global_place(slot, range.begin), values);
+  return values;
+}
+
+/// Weights are held whole, the state only in part.
+void load_slot(ParameterGroup& group, const ParameterSlot& slot, const CheckpointReader& checkpoint) {
+  const auto wide = group.master.scalar_type();
+  const auto whole = slot.range(), held = intersection(whole, group.state);
+  const auto values = read_range(checkpoint, "model.", slot, whole, wide);
+  ParameterGroup::of_whole(group.weights, whole).copy_(values);
+  if (held.numel() == 0) return;
+  group.of_state(group.master, held).copy_(values.narrow(0, held.begin - whole.begin, held.numel()));
+  if (!group.exp_avg.defined()) return;
+  group.of_state(group.exp_avg, held).copy_(read_range(checkpoint, "exp_avg.", slot, held, wide));
+  group.of_state(group.exp_avg_sq, held).copy_(read_range(checkpoint, "exp_avg_sq.", slot, held, wide));
+}
+
+/// Which part of the optimizer state of dense parameters and of experts is this rank's.
+std::array<Shard, 2> shards_of(const ProcessMesh& mesh) {
+  const auto &data = *mesh.group("data"), &expert_data = *mesh.group("expert_data");
+  return {Shard{data.rank(), data.size()}, Shard{expert_data.rank(), expert_data.size()}};
 }
 
 void refuse_unknown_tensors(const std::set<std::string>& known, const CheckpointReader& checkpoint) {
@@ -71,22 +104,26 @@ ModelInstance build_model(const ModelConfig& config, const ParallelConfig& paral
   instance.transformer = Transformer(config, std::move(dispatcher), execution);
   const auto parameters = instance.transformer->parameters_by_name();
   initialize_parameters(parameters, config, seed);
+  const bool shares_state = with_optimizer_state && parallel.zero_stage == 1;
   instance.store = std::make_unique<ParameterStore>(parameters, c10::typeMetaToScalarType(run_options.dtype()), run_options.device(),
-                                                    with_optimizer_state);
+                                                    with_optimizer_state, shares_state ? shards_of(mesh) : std::array<Shard, 2>());
+  if (with_optimizer_state) {
+    instance.gradient_sync = std::make_unique<GradientSync>(
+        *instance.store, mesh, GradientSyncOptions{parallel.gradient_bucket_size, parallel.overlap_gradient_sync});
+  }
   return instance;
 }
 
 std::vector<TensorPiece> checkpoint_pieces(ParameterStore& store, const ProcessMesh& mesh) {
   std::vector<TensorPiece> pieces;
-  const auto& data = mesh.group("data");
-  int64_t index = 0;
-  for (const auto& slot : store.dense().slots) {
-    if (index++ % data->size() != data->rank()) continue;
-    for (const auto& named : buffers(store.dense())) append_pieces(pieces, slot, named);
-  }
-  if (mesh.group("expert_data")->rank() != 0) return pieces;
-  for (const auto& slot : store.experts().slots) {
-    for (const auto& named : buffers(store.experts())) append_pieces(pieces, slot, named);
+  const auto ranks = shards_of(mesh);
+  for (size_t g = 0; g < ranks.size(); ++g) {
+    const auto& group = store.groups()[g];
+    for (size_t s = 0; s < group.slots.size(); ++s) {
+      const auto& slot = group.slots[s];
+      const bool is_mine = group.is_sharded() || static_cast<int64_t>(s) % ranks[g].count == ranks[g].index;
+      if (is_mine) append_pieces(pieces, group, slot, intersection(slot.range(), group.state));
+    }
   }
   return pieces;
 }
@@ -97,16 +134,10 @@ void load_checkpoint(ParameterStore& store, const CheckpointReader& checkpoint) 
   for (auto& group : store.groups()) {
     for (const auto& slot : group.slots) {
       known.insert("model." + slot.name);
-      for (const auto& named : buffers(group)) {
-        auto place = named.buffer.narrow(0, slot.offset, slot.numel);
-        auto values = at::empty({slot.numel}, place.options().device(at::kCPU));
-        checkpoint.read(named.prefix + slot.name, slot.global_shape(), global_begin(slot), values);
-        place.copy_(values);
-      }
+      load_slot(group, slot, checkpoint);
     }
   }
   refuse_unknown_tensors(known, checkpoint);
-  store.refresh_weights();
 }
 
 }  // namespace switchyard

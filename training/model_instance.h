@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/transformer.h"
+#include "parallel/gradient_sync.h"
 #include "parallel/process_mesh.h"
 #include "training/checkpoint.h"
 #include "training/run_config.h"
@@ -14,7 +15,8 @@ namespace switchyard {
 struct ModelInstance {
   Transformer transformer{nullptr};
   std::unique_ptr<ParameterStore> store;
-  std::string all_to_all;  ///< which one carries the tokens and why, for the log; empty where none is needed
+  std::unique_ptr<GradientSync> gradient_sync;  ///< null without optimizer state
+  std::string all_to_all;                       ///< which one carries the tokens and why, for the log; empty where none is needed
 };
 
 /// Builds the model with this rank's experts and initial weights by `seed`. run_options: run dtype and device. with_optimizer_state: false
@@ -24,8 +26,8 @@ ModelInstance build_model(const ModelConfig& config, const ParallelConfig& paral
                           const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state,
                           Recompute recompute = Recompute::kNone);
 
-/// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). Dense tensors are
-/// shared out among all ranks, experts are written by the first rank of their expert_data group.
+/// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). What several ranks hold
+/// is written once: with ZeRO-1 every rank writes its part, otherwise the ranks share the tensors out.
 std::vector<TensorPiece> checkpoint_pieces(ParameterStore& store, const ProcessMesh& mesh);
 
 /// Fills the store from a checkpoint of any layout. Errors: UserError when a tensor is missing or has another shape, or the checkpoint

@@ -12,6 +12,7 @@
 #include "training/evaluation.h"
 #include "training/numerics.h"
 #include "training/optimizer.h"
+#include "training/run_report.h"
 #include "training/schedule.h"
 
 namespace switchyard {
@@ -41,6 +42,8 @@ TrainOutcome Trainer::run() {
       return TrainOutcome::kStoppedBySignal;
     }
   }
+  const auto sync_times = describe_gradient_sync(*model_.gradient_sync, in_.config.parallel.overlap_gradient_sync, model_.store->device());
+  if (!sync_times.empty()) log_.info(sync_times);
   log_.info(fmt::format("finished: {} steps, {:.1f} minutes; everything lies in {}", step_, minutes_, in_.folder.path().string()));
   return TrainOutcome::kFinished;
 }
@@ -84,6 +87,7 @@ void Trainer::update(const StepReport& report) {
   const double limit = in_.config.optimizer.clip_grad_norm;
   const double scale = limit > 0.0 && report.grad_norm > limit ? limit / report.grad_norm : 1.0;
   adamw_step(*model_.store, in_.config.optimizer, report.learning_rate, step_ - skipped_steps_, scale);
+  gather_weights(*model_.store, mesh_);
 }
 
 void Trainer::refuse_non_finite(const StepReport& report) const {

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "training/numerics.h"
+#include "training/run_report.h"
 #include "training/trainer.h"
 
 namespace switchyard {
@@ -111,6 +112,10 @@ void Trainer::announce() {
                         at::get_num_threads()));
   log_.info(mesh_.describe());
   if (!model_.all_to_all.empty()) log_.info(model_.all_to_all);
+  log_.info(describe_storage(*model_.store, mesh_));
+  if (config.parallel.zero_stage == 1 && in_.world->size() == 1) {
+    log_.info("parallel.zero_stage = 1: one rank holds everything, so there is nothing to share out");
+  }
   log_.info(in_.data->describe());
   log_.info(fmt::format("job {}: {} sequences of {} tokens a step, {} micro-batch(es) of {} a rank", hex64(job_hash(config)),
                         config.training.global_batch_size, config.sequence_length(), accumulation, config.training.micro_batch_size));

@@ -3,7 +3,6 @@
 #include "core/host_copy.h"
 #include "core/loss.h"
 #include "parallel/global_sums.h"
-#include "parallel/gradient_sync.h"
 
 namespace switchyard {
 namespace {
@@ -77,8 +76,11 @@ StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t st
   LocalSums local{zero, {}, std::vector<at::Tensor>(terms_.size(), zero)};
   model_.store->zero_gradients();
   auto scope = scope_before_forward(micro_batches, step, counts);
-  for (const auto& batch : micro_batches) forward_backward(batch, step, counts, scope, local);
-  sum_gradients(*model_.store, mesh_);
+  for (const auto& batch : micro_batches) {
+    if (&batch == &micro_batches.back()) model_.gradient_sync->expect_last_backward();
+    forward_backward(batch, step, counts, scope, local);
+  }
+  model_.gradient_sync->finish();
   return finish(counts, scope, local);
 }
 

@@ -45,8 +45,8 @@ class TrainingStep {
   TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64_t seed);
 
   /// Zeroes the gradients, runs this rank's micro-batches forward and backward, and leaves the summed gradients in the store's flat
-  /// buffers. Where a balancing term over the global batch is not linear in its sums and there are several micro-batches, their forwards
-  /// run once more without gradients, to know the sums before the first backward. Collective.
+  /// buffers (with ZeRO-1: those of this rank's part). Where a balancing term over the global batch is not linear in its sums and there are
+  /// several micro-batches, their forwards run once more without gradients, to know the sums before the first backward. Collective.
   StepResult run(const std::vector<Batch>& micro_batches, int64_t step);
 
   /// From now on the routers' choices go through `trace`; null = through none.

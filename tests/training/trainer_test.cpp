@@ -144,6 +144,21 @@ TEST_F(TrainerTest, ACheckpointOfOneLayoutGoesOnInAnother) {
   }
 }
 
+TEST_F(TrainerTest, ResumedWithZeroAndOverlapARunEqualsThePlainOneToTheBit) {
+  const auto train_on_two = [&](const std::string& run) {
+    run_ranks_as_threads(2, [&](const CommunicatorPtr& world) { train(run, world); });
+  };
+  config_.training.precision = Precision::kBf16;
+  train_on_two("plain");
+  config_.parallel.zero_stage = 1;
+  config_.parallel.gradient_bucket_size = 1000;
+  config_.parallel.overlap_gradient_sync = true;
+  train_on_two("zero");
+  std::filesystem::remove_all(folder_.path() / "zero" / "checkpoints" / "step-6");
+  train_on_two("zero");  // steps 5 and 6 once more, from the parts that two ranks wrote
+  EXPECT_EQ(results("zero"), results("plain"));
+}
+
 TEST_F(TrainerTest, RefusesAFolderOfAnotherJobAndSaysWhatDiffers) {
   train("run");
   config_.training.seed = 99;

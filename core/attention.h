@@ -6,14 +6,24 @@
 
 #include "core/model_config.h"
 #include "core/rotary.h"
+#include "core/routing/routing.h"
 
 namespace switchyard {
+
+/// Where the tokens of a batch stand and what they see; made once a pass, the same in every layer.
+struct AttentionPlan {
+  RotaryTable rotary;
+  at::Tensor mask_B1SS;  ///< added to the scores: 0 within a document up to the token itself, else -inf. Undefined = causal only
+};
+
+/// dtype: of the scores, which is the run dtype.
+AttentionPlan plan_attention(const RotaryTable& rotary, const TokenContext& context, at::ScalarType dtype);
 
 class AttentionImpl : public torch::nn::Module {
  public:
   explicit AttentionImpl(const ModelConfig& config);
   /// x_BSD -> the same shape. mask_BS as in TokenContext: masked positions only ever stand behind the real ones, so causality hides them.
-  at::Tensor forward(const at::Tensor& x_BSD, const RotaryTable& rotary);
+  at::Tensor forward(const at::Tensor& x_BSD, const AttentionPlan& plan);
 
  private:
   int64_t num_heads_;

@@ -39,6 +39,12 @@ at::Tensor router_z_loss(const RoutingSums& sums) {
   return sums.z() / tokens_at_least_one(sums);
 }
 
+at::Tensor importance_loss(const RoutingSums& sums) {
+  const auto importance_E = sums.probability_E();
+  const auto mean = importance_E.mean(-1, /*keepdim=*/true);
+  return ((importance_E - mean) / mean.clamp_min(1e-30)).square().mean(-1);
+}
+
 std::vector<BalanceTerm> balance_terms(const ModelConfig& config) {
   if (!config.moe) return {};
   const auto& moe = *config.moe;
@@ -52,7 +58,12 @@ std::vector<BalanceTerm> balance_terms(const ModelConfig& config) {
   }
   BalanceTerm z{.name = "z_loss", .coefficient = moe.z_loss_coeff, .linear = true, .mean_divisor = num_layers};
   z.value = sum_over_layers(router_z_loss);
-  return {aux, z};
+  BalanceTerm importance{.name = "importance_loss",
+                         .coefficient = moe.importance_loss_coeff,
+                         .scope = moe.aux_loss_scope,
+                         .mean_divisor = num_layers,
+                         .value = sum_over_layers(importance_loss)};
+  return {aux, z, importance};
 }
 
 at::Tensor surrogate(const BalanceTerm& term, const std::vector<RoutingSums>& local, const std::vector<RoutingSums>& total) {

@@ -19,6 +19,10 @@ at::Tensor switch_balance_loss(const RoutingSums& sums, int64_t top_k);
 /// Mean over tokens of logsumexp(logits)^2 (ST-MoE, arXiv:2202.08906, equation 5).
 at::Tensor router_z_loss(const RoutingSums& sums);
 
+/// CV(probability_i)^2 = variance / mean^2 over the experts, probability_i summed over the tokens: 0 at perfect balance (Shazeer et al.
+/// 2017, arXiv:1701.06538, equation 7). Sums over no tokens give 0.
+at::Tensor importance_loss(const RoutingSums& sums);
+
 /// One term of the objective, over all MoE layers together.
 struct BalanceTerm {
   std::string name;          ///< as metrics call it: "aux_loss"
@@ -29,7 +33,8 @@ struct BalanceTerm {
   std::function<at::Tensor(const std::vector<RoutingSums>& layers)> value = {};  ///< what the coefficient multiplies
 };
 
-/// The terms of a model; none for a dense one. Terms with coefficient 0 are kept, because metrics show their values.
+/// aux_loss, z_loss and importance_loss, in this order; none for a dense model. Terms with coefficient 0 are kept, because metrics show
+/// their values. The z-loss, a mean over tokens, is over the global batch whatever the scope of the others: there it is the same in each.
 std::vector<BalanceTerm> balance_terms(const ModelConfig& config);
 
 /// A scalar with the gradient of the term over the whole scope, taken with respect to these layers' local sums. `total`: the scope's sums.

@@ -14,11 +14,16 @@ class RotaryTable {
   /// x_BHSd: heads of queries or keys at positions 0 ... S-1 -> rotated, same shape and dtype; computed in max(fp32, run dtype).
   at::Tensor rotate(const at::Tensor& x_BHSd) const;
 
+  /// The table whose row s is, for sequence b, this one's row position_BS[b][s]. Undefined positions: this table.
+  RotaryTable at_positions(const at::Tensor& position_BS) const;
+
   /// Once a model, not once a layer: a copy between host and device holds up both. Nothing to do where it stands there already.
   void move_to(at::Device device);
 
  private:
-  at::Tensor cos_Sd_;  ///< fp64; the second half repeats the first
+  RotaryTable() = default;
+
+  at::Tensor cos_Sd_;  ///< fp64; the second half repeats the first. [B, 1, S, d] where sequences have positions of their own
   at::Tensor sin_Sd_;  ///< the first half negated, as the formula (a cos - b sin, b cos + a sin) needs it
 };
 

@@ -20,9 +20,9 @@ BlockImpl::BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_p
   }
 }
 
-at::Tensor BlockImpl::forward(const at::Tensor& x_BSD, const RotaryTable& rotary, const TokenContext& context,
+at::Tensor BlockImpl::forward(const at::Tensor& x_BSD, const AttentionPlan& attention, const TokenContext& context,
                               std::vector<RoutingStatistics>& statistics) {
-  const auto mixed_BSD = x_BSD + attention_->forward(attention_norm_->forward(x_BSD), rotary);
+  const auto mixed_BSD = x_BSD + attention_->forward(attention_norm_->forward(x_BSD), attention);
   const auto normed_BSD = channel_norm_->forward(mixed_BSD);
   if (moe_.is_empty()) return mixed_BSD + feed_forward_->forward(normed_BSD);
   const Pass pass = [moe = moe_](const at::Tensor& x, const TokenContext& at_pass) mutable -> PassOutput {
@@ -51,12 +51,13 @@ TransformerOutput TransformerImpl::forward(const TokenContext& context) {
   TransformerOutput output;
   rotary_.move_to(context.token_ids_BS.device());
   auto x_BSD = at::embedding(embedding_VD_, context.token_ids_BS);
+  const auto attention = plan_attention(rotary_, context, x_BSD.scalar_type());
   TokenContext at_layer = context;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     at_layer.layer = static_cast<int64_t>(layer);
-    const Pass pass = [this, block = blocks_[layer]](const at::Tensor& x, const TokenContext& at_pass) mutable {
+    const Pass pass = [attention, block = blocks_[layer]](const at::Tensor& x, const TokenContext& at_pass) mutable {
       PassOutput of_block;
-      of_block.y_BSD = block->forward(x, rotary_, at_pass, of_block.statistics);
+      of_block.y_BSD = block->forward(x, attention, at_pass, of_block.statistics);
       return of_block;
     };
     auto of_block = recomputes_blocks_ ? run_and_recompute(pass, x_BSD, at_layer) : pass(x_BSD, at_layer);

@@ -21,7 +21,7 @@ class BlockImpl : public torch::nn::Module {
   BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_ptr<TokenDispatcher>& dispatcher,
             const ExecutionConfig& execution = {});
   /// x_BSD -> the same shape. A MoE block appends its statistics.
-  at::Tensor forward(const at::Tensor& x_BSD, const RotaryTable& rotary, const TokenContext& context,
+  at::Tensor forward(const at::Tensor& x_BSD, const AttentionPlan& attention, const TokenContext& context,
                      std::vector<RoutingStatistics>& statistics);
 
   const MoeLayer& moe() const { return moe_; }  ///< empty in a dense block

@@ -13,6 +13,7 @@
 #include "parallel/nccl_communicator.h"
 #include "training/evaluation.h"
 #include "training/hf_export.h"
+#include "training/layout_notes.h"
 #include "training/numerics.h"
 #include "training/safetensors.h"
 #include "training/saved_run.h"
@@ -101,7 +102,9 @@ int check_command(const CheckOptions& options, const Invocation& invocation) {
     return 0;
   }
   const int64_t launched = invocation.launch.world_size > 1 ? invocation.launch.world_size : 0;  // 0: the rules about ranks are left out
-  const auto config = load_run_config(options.config, options.overrides, options.ranks > 0 ? options.ranks : launched);
+  const int64_t ranks = options.ranks > 0 ? options.ranks : launched;
+  const auto config = load_run_config(options.config, options.overrides, ranks);
+  const auto notes = layout_notes(config, ranks);
   const auto counts = count_parameters(config.model);
   const auto yaml = to_yaml(config);
   if (options.json) {
@@ -109,6 +112,7 @@ int check_command(const CheckOptions& options, const Invocation& invocation) {
         {"valid", true},
         {"parameters", {{"total", counts.total}, {"active", counts.active}, {"active_without_embedding", counts.active_without_embedding}}},
         {"job_hash", fmt::format("{:016x}", job_hash(config))},
+        {"notes", notes},
         {"config", yaml}};
     std::cout << answer.dump(2) << "\n";
     return 0;
@@ -116,6 +120,7 @@ int check_command(const CheckOptions& options, const Invocation& invocation) {
   std::cout << yaml
             << fmt::format("# valid. parameters: {} total, {} active, {} active without the input embedding\n", counts.total, counts.active,
                            counts.active_without_embedding);
+  for (const auto& note : notes) std::cout << "# " << note << "\n";
   return 0;
 }
 
@@ -153,6 +158,8 @@ int generate_command(const GenerateOptions& options) {
   if (prompt.empty()) prompt = options.prompt.empty() ? std::vector<int64_t>{kEndOfDocument} : encode_bytes(options.prompt);
   auto sampling = options.sampling;
   if (bytes) sampling.stop_token = kEndOfDocument;
+  sampling.reset_attention_mask = bytes && run.config.data.reset_attention_mask;
+  sampling.reset_position_ids = bytes && run.config.data.reset_position_ids;
   const auto tokens = generate(model, prompt, sampling);
   if (bytes) {
     std::cout << options.prompt << decode_bytes(tokens) << "\n";

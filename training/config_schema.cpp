@@ -26,10 +26,12 @@ void add_data_keys(RunKeys& keys) {
       .only_when("data.format", "is tokens", [](const RunConfig& config) { return config.data.format == DataFormat::kTokens; });
   data.add("sequence_length", &DataConfig::sequence_length, IntegerValue{1, kMaxLength}, "Tokens of one training sequence.")
       .defaulting_to("model.max_sequence_length");
-  data.add("reset_attention_mask", &DataConfig::reset_attention_mask, BooleanValue{},
-           "Attention does not look across an end-of-document token.");
+  data.add(
+      "reset_attention_mask", &DataConfig::reset_attention_mask, BooleanValue{},
+      "Attention does not look across an end-of-document token, which .bin files name in their .meta.json. In training, evaluation and "
+      "generation of text; a prompt of token ids is one document.");
   data.add("reset_position_ids", &DataConfig::reset_position_ids, BooleanValue{},
-           "Positions start at 0 again behind an end-of-document token.");
+           "Positions start at 0 again behind an end-of-document token; known and used as for reset_attention_mask.");
 }
 
 void add_optimizer_keys(RunKeys& keys) {

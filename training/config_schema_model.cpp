@@ -46,8 +46,9 @@ void add_routing_keys(Keys& moe) {
                                {"global_batch", AuxLossScope::kGlobalBatch},
                                {"running", AuxLossScope::kRunning},
                                {"lagged", AuxLossScope::kLagged}}},
-      "Tokens over which balance is measured: each sequence alone; a rank's micro-batch (depends on the layout); the whole step over all "
-      "ranks (exact); the step's micro-batches so far; or the step before.");
+      "Tokens over which aux_loss and importance_loss are measured: each row of the batch alone; a rank's micro-batch (depends on the "
+      "layout); the whole step over all ranks (exact); the step's micro-batches so far over all ranks (depends on the accumulation); or "
+      "the step before (the first step is exact). z_loss is a mean over the tokens of the step in any case.");
   moe.add("aux_loss_form", &MoeConfig::aux_loss_form,
           WordValue<AuxLossForm>{{{"megatron", AuxLossForm::kMegatron}, {"hugging_face", AuxLossForm::kHuggingFace}}},
           "megatron: summed over layers, 1 a layer at perfect balance. hugging_face: layers pooled, top_k at perfect balance.");

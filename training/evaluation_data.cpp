@@ -39,7 +39,7 @@ HeldOutSource open_source(const RunConfig& config, int64_t index) {
 }  // namespace
 
 struct EvaluationData::Impl {
-  explicit Impl(const RunConfig& config) : sequence_length(config.sequence_length()) {
+  explicit Impl(const RunConfig& config) : sequence_length(config.sequence_length()), data(config.data) {
     for (size_t i = 0; i < config.data.sources.size(); ++i) {
       const DataSource& source = config.data.sources[i];
       if (source.validation_paths.empty() && source.validation_fraction == 0) continue;
@@ -53,6 +53,7 @@ struct EvaluationData::Impl {
   }
 
   int64_t sequence_length;
+  DataConfig data;
   std::vector<HeldOutSource> domains;
 };
 
@@ -75,7 +76,7 @@ int64_t EvaluationData::num_sequences(int64_t domain) const {
 Batch EvaluationData::batch(int64_t domain, int64_t first, int64_t count) const {
   TORCH_CHECK(first >= 0 && count >= 0, "EvaluationData: ", count, " sequences from ", first);
   const HeldOutSource& held_out = impl_->domain(domain);
-  Batch batch = make_batch(count, impl_->sequence_length);
+  Batch batch = make_batch(count, impl_->sequence_length, impl_->data);
   batch.global_sample_B.copy_(at::arange(first, first + count));
   batch.domain_B.fill_(held_out.source);
   for (int64_t row = 0; row < std::min(count, num_sequences(domain) - first); ++row) {

@@ -5,18 +5,21 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include "core/dtypes.h"
+#include "training/documents.h"
 
 namespace switchyard {
 namespace {
 
 /// Logits of the token behind `tokens`, on the CPU.
-at::Tensor next_logits(ModelInstance& model, const std::vector<int64_t>& tokens) {
+at::Tensor next_logits(ModelInstance& model, const std::vector<int64_t>& tokens, const SamplingOptions& options) {
   const auto length = std::min<int64_t>(static_cast<int64_t>(tokens.size()), model.transformer->config().max_sequence_length);
   const auto device = model.store->device();
   TokenContext context;
   context.token_ids_BS =
       at::tensor(at::ArrayRef<int64_t>(tokens).slice(tokens.size() - static_cast<size_t>(length)), at::kLong).unsqueeze(0).to(device);
   context.global_sample_B = at::zeros({1}, at::dtype(at::kLong).device(device));
+  if (options.reset_attention_mask) context.document_BS = document_numbers(context.token_ids_BS, options.stop_token);
+  if (options.reset_position_ids) context.position_BS = document_positions(context.token_ids_BS, options.stop_token);
   const auto hidden_BSD = model.transformer->forward(context).hidden_BSD;
   return widen(model.transformer->logits(hidden_BSD.select(1, length - 1))).squeeze(0).cpu();
 }
@@ -39,7 +42,7 @@ std::vector<int64_t> generate(ModelInstance& model, std::vector<int64_t> prompt,
   const size_t prompt_length = prompt.size();
   auto tokens = std::move(prompt);
   for (int64_t n = 0; n < options.max_tokens; ++n) {
-    tokens.push_back(sample(next_logits(model, tokens), options, generator));
+    tokens.push_back(sample(next_logits(model, tokens, options), options, generator));
     if (tokens.back() == options.stop_token) break;
   }
   return {tokens.begin() + static_cast<int64_t>(prompt_length), tokens.end()};

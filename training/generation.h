@@ -14,6 +14,9 @@ struct SamplingOptions {
   int64_t top_k = 0;         ///< sample among this many likeliest tokens; 0 = all
   uint64_t seed = 1;
   int64_t stop_token = -1;  ///< ends the text; -1 = none
+  // As in training (DataConfig): what stop tokens do inside the prompt.
+  bool reset_attention_mask = false;
+  bool reset_position_ids = false;
 };
 
 /// Goes on from `prompt` (at least one token); returns the new tokens only. The model sees the last max_sequence_length tokens; every step

@@ -87,6 +87,7 @@ json to_json(const StepReport& report, const std::vector<int64_t>& moe_layers) {
                  {"cross_entropy", report.result.sums.cross_entropy()},
                  {"aux_loss", 0.0},
                  {"z_loss", 0.0},
+                 {"importance_loss", 0.0},
                  {"grad_norm", report.grad_norm},
                  {"learning_rate", report.learning_rate},
                  {"tokens_per_second", report.tokens_per_second},
@@ -115,7 +116,9 @@ json to_json(const StepReport& report, const std::vector<int64_t>& moe_layers) {
 std::string console_line(const StepReport& report, int64_t total_steps, double eta_seconds) {
   auto line =
       fmt::format("step {}/{}  loss {:.4f}  ce {:.4f}", report.step, total_steps, report.result.loss, report.result.sums.cross_entropy());
-  for (const auto& term : report.result.terms) line += fmt::format("  {} {:.3f}", term.name.substr(0, term.name.find('_')), term.mean);
+  for (const auto& term : report.result.terms) {
+    if (term.weighted != 0.0) line += fmt::format("  {} {:.3f}", term.name.substr(0, term.name.find('_')), term.mean);
+  }
   if (!report.result.terms.empty()) {
     line += fmt::format("  drop {:.2f}%  imbalance {:.2f}", 100.0 * report.dropped_share(), report.load_imbalance());
   }

@@ -41,6 +41,7 @@ struct StepReport {
 /// One record of metrics.jsonl. moe_layers: the layer numbers behind the rows of expert_counts.
 nlohmann::json to_json(const StepReport& report, const std::vector<int64_t>& moe_layers);
 
+/// The terms are those that are part of the loss:
 /// "step 20/1000  loss 2.31  ce 2.28  aux 1.02  z 3.1  drop 0.4%  imbalance 1.21  lr 1.0e-03  grad 0.9  18.2k tok/s  mfu 41%  eta 3m02s"
 std::string console_line(const StepReport& report, int64_t total_steps, double eta_seconds);
 

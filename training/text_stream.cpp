@@ -23,6 +23,8 @@ class TextFileStream : public TokenStream {
     if (num_bytes < count) out[num_bytes] = kEndOfDocument;
   }
 
+  std::optional<int64_t> end_of_document() const override { return kEndOfDocument; }
+
   uint64_t fingerprint() const override { return file_.fingerprint(); }
 
  private:

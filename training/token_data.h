@@ -24,13 +24,16 @@ class TokenStream {
   virtual std::optional<double> num_text_bytes(int64_t begin, int64_t end) const = 0;
   /// Copies tokens [begin, begin + count) to `out`. Errors: RunError naming file and offset for an id >= vocab_size.
   virtual void read(int64_t begin, int64_t count, int64_t* out) const = 0;
+  /// The token that ends a document (text; a sidecar .meta.json with end_of_document), where all files are known to have the same one.
+  virtual std::optional<int64_t> end_of_document() const = 0;
   /// Hash of names, sizes and samples of the files.
   virtual uint64_t fingerprint() const = 0;
 };
 
 /// Memory-maps the files. A path of format `tokens` is a .bin file, with its .idx beside it (Megatron) or without (headerless ids), a
 /// headerless file of any other name, or Megatron's prefix without ".bin". A sidecar PREFIX.meta.json is checked where there is one.
-/// Errors: UserError for a missing, empty or truncated file, a folder, an .idx or a sidecar that does not belong to its .bin.
+/// Errors: UserError for a missing, empty or truncated file, a folder, an .idx or a sidecar that does not belong to its .bin, and where
+/// data.reset_attention_mask or reset_position_ids ask for an end of documents that is not known.
 std::unique_ptr<TokenStream> open_token_stream(const std::vector<std::string>& paths, const DataConfig& config, int64_t vocab_size);
 
 /// A pseudo-random permutation of [0, size): where index i goes. Counter-based (a Feistel network with cycle walking): no table, no state,

@@ -33,6 +33,8 @@ class TokenFileStream : public TokenStream {
     }
   }
 
+  std::optional<int64_t> end_of_document() const override { return sidecar_ ? sidecar_->end_of_document : std::nullopt; }
+
   uint64_t fingerprint() const override {
     const uint64_t hash = xxh3(std::string_view(type_.name), ids_.fingerprint());
     if (!index_) return hash;
@@ -83,6 +85,10 @@ void check_sidecar(const TokenSidecar& sidecar, const MappedFile& ids, const Sto
   if (sidecar.vocab_size && *sidecar.vocab_size > vocab_size) {
     throw UserError(place + "its .meta.json says vocab_size = " + std::to_string(*sidecar.vocab_size) +
                     ", more than model.vocab_size = " + std::to_string(vocab_size) + "; raise model.vocab_size");
+  }
+  if (sidecar.end_of_document && *sidecar.end_of_document >= vocab_size) {
+    throw UserError(place + "its .meta.json says end_of_document = " + std::to_string(*sidecar.end_of_document) +
+                    ", outside model.vocab_size = " + std::to_string(vocab_size) + "; raise model.vocab_size");
   }
 }
 

@@ -34,6 +34,7 @@ struct TokenSidecar {
   int64_t num_tokens = 0;
   std::optional<int64_t> num_text_bytes;  ///< key `num_bytes`
   std::optional<int64_t> vocab_size;
+  std::optional<int64_t> end_of_document;  ///< the token behind each document
 };
 
 /// Nothing where there is no such file. Errors: UserError for one that is malformed.

@@ -23,7 +23,8 @@ std::optional<TokenSidecar> read_token_sidecar(const std::filesystem::path& path
     const auto object = nlohmann::json::parse(file);
     const auto num_tokens = read_count(object, "num_tokens");
     if (!num_tokens) throw std::invalid_argument("key num_tokens is missing");
-    return TokenSidecar{*num_tokens, read_count(object, "num_bytes"), read_count(object, "vocab_size")};
+    return TokenSidecar{*num_tokens, read_count(object, "num_bytes"), read_count(object, "vocab_size"),
+                        read_count(object, "end_of_document")};
   } catch (const std::exception& error) {
     throw UserError(path.string() + ": is no sidecar of a token file: " + error.what() + "; write the token files again, or remove it");
   }

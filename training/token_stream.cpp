@@ -37,6 +37,13 @@ class ConcatenatedStream : public TokenStream {
     });
   }
 
+  std::optional<int64_t> end_of_document() const override {
+    if (parts_.empty()) return std::nullopt;
+    const auto token = parts_.front()->end_of_document();
+    const auto agrees = [&](const auto& part) { return part->end_of_document() == token; };
+    return std::ranges::all_of(parts_, agrees) ? token : std::nullopt;
+  }
+
   uint64_t fingerprint() const override {
     uint64_t hash = 0;
     for (const auto& part : parts_) {
@@ -65,6 +72,14 @@ class ConcatenatedStream : public TokenStream {
   std::vector<int64_t> part_ends_;  ///< tokens up to the end of each part
 };
 
+void refuse_unknown_documents(const std::vector<std::string>& paths, const TokenStream& stream, const DataConfig& config) {
+  if (stream.end_of_document() || !(config.reset_attention_mask || config.reset_position_ids)) return;
+  throw UserError(paths.front() + (paths.size() > 1 ? " and the other files of its source" : "") +
+                  ": no .meta.json names one end_of_document token, which data." +
+                  (config.reset_attention_mask ? "reset_attention_mask" : "reset_position_ids") +
+                  " = true looks for; write the file with scripts/prepare_data.py, or add the key to its .meta.json");
+}
+
 }  // namespace
 
 std::unique_ptr<TokenStream> open_token_stream(const std::vector<std::string>& paths, const DataConfig& config, int64_t vocab_size) {
@@ -73,7 +88,9 @@ std::unique_ptr<TokenStream> open_token_stream(const std::vector<std::string>& p
     const bool is_text = config.format == DataFormat::kText;
     parts.push_back(is_text ? open_text_file(path, vocab_size) : open_token_file(path, config.token_dtype, vocab_size));
   }
-  return std::make_unique<ConcatenatedStream>(std::move(parts));
+  auto stream = std::make_unique<ConcatenatedStream>(std::move(parts));
+  refuse_unknown_documents(paths, *stream, config);
+  return stream;
 }
 
 }  // namespace switchyard

@@ -148,9 +148,10 @@ void Trainer::save_now(bool may_fail) {
                                 {"job_hash", hex64(job_hash(in_.config))},
                                 {"data_fingerprint", hex64(in_.data->fingerprint())},
                                 {"config", to_yaml(in_.config)}};
+  auto pieces = checkpoint_pieces(*model_.store, mesh_);
+  training_step_->balance().append_state(pieces);
   try {
-    save_checkpoint(in_.folder.checkpoints(), step_, checkpoint_pieces(*model_.store, mesh_), state, in_.config.checkpoint.keep,
-                    *in_.world);
+    save_checkpoint(in_.folder.checkpoints(), step_, pieces, state, in_.config.checkpoint.keep, *in_.world);
   } catch (const RunError& error) {
     if (!may_fail || in_.config.checkpoint.on_failure == SaveFailurePolicy::kStop) throw AgreedError(error.what());
     log_.warn(std::string(error.what()) + "; training goes on, earlier checkpoints stand");

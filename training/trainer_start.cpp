@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "training/layout_notes.h"
 #include "training/numerics.h"
 #include "training/run_report.h"
 #include "training/trainer.h"
@@ -78,6 +79,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
                     " was trained on; bring them back, or start another --run folder");
   }
   load_checkpoint(*model_.store, checkpoint);
+  training_step_->balance().load_state(checkpoint);
   step_ = saved_step_ = checkpoint.step();
   skipped_steps_ = state.at("skipped_steps").get<int64_t>();
   minutes_ = state.at("minutes").get<double>();
@@ -119,9 +121,7 @@ void Trainer::announce() {
   log_.info(in_.data->describe());
   log_.info(fmt::format("job {}: {} sequences of {} tokens a step, {} micro-batch(es) of {} a rank", hex64(job_hash(config)),
                         config.training.global_batch_size, config.sequence_length(), accumulation, config.training.micro_batch_size));
-  if (training_step_->needs_counting_forward(static_cast<size_t>(accumulation))) {
-    log_.info("aux_loss_scope global_batch with accumulation: each step makes one more forward without gradients, to count first");
-  }
+  for (const auto& note : layout_notes(config, in_.world->size())) log_.info(note);
   if (config.training.max_minutes > 0.0) {
     log_.info(
         "training.max_minutes: the schedule follows the clock where it is ahead of the steps; such a run is not repeatable to the bit");

@@ -45,6 +45,7 @@ struct TrainingData::Impl {
         steps(config.training.steps),
         seed(static_cast<uint64_t>(config.training.seed)),
         vocab_size(config.model.vocab_size),
+        data(config.data),
         sources(open_sources(config)),
         interleave(weights_of(sources)) {}
 
@@ -53,6 +54,7 @@ struct TrainingData::Impl {
   int64_t steps;
   uint64_t seed;
   int64_t vocab_size;
+  DataConfig data;
   std::vector<TrainingSource> sources;
   SourceInterleave interleave;
 };
@@ -64,7 +66,7 @@ Batch TrainingData::batch(int64_t step, int64_t first, int64_t count) const {
   TORCH_CHECK(step >= 1, "TrainingData: steps count from 1, got ", step);
   TORCH_CHECK(first >= 0 && count >= 0 && first + count <= impl_->global_batch_size, "TrainingData: samples [", first, ", ", first + count,
               ") of a global batch of ", impl_->global_batch_size);
-  Batch batch = make_batch(count, impl_->sequence_length);
+  Batch batch = make_batch(count, impl_->sequence_length, impl_->data);
   auto* global_sample_B = batch.global_sample_B.mutable_data_ptr<int64_t>();
   auto* domain_B = batch.domain_B.mutable_data_ptr<int64_t>();
   for (int64_t row = 0; row < count; ++row) {
@@ -89,6 +91,9 @@ uint64_t TrainingData::fingerprint() const {
   for (const auto& source : impl_->sources) {
     const std::array<uint64_t, 2> name_and_files = {xxh3(source.name), source.stream->fingerprint()};
     hash = xxh3(name_and_files.data(), sizeof(name_and_files), hash);
+    if (!impl_->data.reset_attention_mask && !impl_->data.reset_position_ids) continue;
+    const int64_t end_of_document = source.stream->end_of_document().value();
+    hash = xxh3(&end_of_document, sizeof(end_of_document), hash);
   }
   return hash;
 }

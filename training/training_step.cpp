@@ -5,35 +5,6 @@
 #include "parallel/global_sums.h"
 
 namespace switchyard {
-namespace {
-
-std::vector<at::Tensor> packed(const std::vector<RoutingSums>& layers) {
-  std::vector<at::Tensor> all;
-  for (const auto& layer : layers) all.push_back(layer.packed().detach());
-  return all;
-}
-
-std::vector<RoutingSums> unpacked(const std::vector<at::Tensor>& all, int64_t num_experts) {
-  std::vector<RoutingSums> layers;
-  for (const auto& tensor : all) layers.emplace_back(tensor, num_experts);
-  return layers;
-}
-
-void add_into(std::vector<at::Tensor>& sums, const std::vector<at::Tensor>& more) {
-  if (sums.empty()) {
-    sums = more;
-    return;
-  }
-  for (size_t i = 0; i < sums.size(); ++i) sums[i] = sums[i] + more[i];
-}
-
-std::vector<RoutingSums> local_sums(const std::vector<RoutingStatistics>& statistics) {
-  std::vector<RoutingSums> layers;
-  for (const auto& layer : statistics) layers.emplace_back(layer);
-  return layers;
-}
-
-}  // namespace
 
 TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool training) {
   return {.global_sample_B = batch.global_sample_B,
@@ -50,8 +21,10 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
 }
 
 Batch to_device(Batch batch, at::Device device) {
-  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B})
-    *tensor = to_device(*tensor, device);
+  for (auto* tensor : {&batch.inputs_BS, &batch.targets_BS, &batch.mask_BS, &batch.global_sample_B, &batch.domain_B, &batch.document_BS,
+                       &batch.position_BS}) {
+    if (tensor->defined()) *tensor = to_device(*tensor, device);
+  }
   return batch;
 }
 
@@ -59,29 +32,21 @@ TrainingStep::TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64
     : model_(model),
       mesh_(mesh),
       seed_(seed),
-      terms_(balance_terms(model.transformer->config())),
-      options_(at::dtype(at::kDouble).device(model.store->device())) {}
-
-bool TrainingStep::needs_counting_forward(size_t num_micro_batches) const {
-  if (num_micro_batches <= 1) return false;
-  for (const auto& term : terms_) {
-    if (term.coefficient != 0.0 && term.scope == AuxLossScope::kGlobalBatch && !term.linear) return true;
-  }
-  return false;
-}
+      options_(at::dtype(at::kDouble).device(model.store->device())),
+      balance_(model.transformer->config(), mesh.world(), options_) {}
 
 StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t step) {
   const auto counts = count_targets(micro_batches);
-  const auto zero = at::zeros({}, options_);
-  LocalSums local{zero, {}, std::vector<at::Tensor>(terms_.size(), zero)};
   model_.store->zero_gradients();
-  auto scope = scope_before_forward(micro_batches, step, counts);
+  balance_.start_step({counts.num_targets, counts.num_sequences, static_cast<int64_t>(micro_batches.size())});
+  if (balance_.needs_counting()) count_routing(micro_batches, step);
+  auto cross_entropy = at::zeros({}, options_);
   for (const auto& batch : micro_batches) {
     if (&batch == &micro_batches.back()) model_.gradient_sync->expect_last_backward();
-    forward_backward(batch, step, counts, scope, local);
+    cross_entropy = cross_entropy + forward_backward(batch, step, counts.num_targets);
   }
   model_.gradient_sync->finish();
-  return finish(counts, scope, local);
+  return finish(counts, cross_entropy);
 }
 
 TokenContext TrainingStep::context_of(const Batch& batch, int64_t step) const {
@@ -101,68 +66,33 @@ StepSums TrainingStep::count_targets(const std::vector<Batch>& micro_batches) co
   return sums;
 }
 
-TrainingStep::ScopeSums TrainingStep::scope_before_forward(const std::vector<Batch>& micro_batches, int64_t step, const StepSums& counts) {
-  if (terms_.empty() || micro_batches.size() == 1) return {};  // one micro-batch: its own forward gives the sums
-  const auto& config = model_.transformer->config();
-  const int64_t E = config.moe->num_experts;
-  if (!needs_counting_forward(micro_batches.size())) {
-    const auto tokens_only = at::zeros({RoutingSums::size(E)}, options_);
-    RoutingSums(tokens_only, E).tokens().fill_(counts.num_targets);
-    return {std::vector<RoutingSums>(static_cast<size_t>(config.num_moe_layers()), RoutingSums(tokens_only, E)), /*exact=*/false};
-  }
+void TrainingStep::count_routing(const std::vector<Batch>& micro_batches, int64_t step) {
   at::NoGradGuard no_grad;
-  std::vector<at::Tensor> sums;
-  for (const auto& batch : micro_batches) {
-    add_into(sums, packed(local_sums(model_.transformer->forward(context_of(batch, step)).statistics)));
-  }
-  return {unpacked(global_sums(sums, *mesh_.world()), E), /*exact=*/true};
+  for (const auto& batch : micro_batches) balance_.count(model_.transformer->forward(context_of(batch, step)).statistics);
+  balance_.end_counting();
 }
 
-void TrainingStep::forward_backward(const Batch& batch, int64_t step, const StepSums& counts, ScopeSums& scope, LocalSums& local) {
+at::Tensor TrainingStep::forward_backward(const Batch& batch, int64_t step, double num_targets) {
   const auto output = model_.transformer->forward(context_of(batch, step));
   const auto logits_TV = model_.transformer->logits(output.hidden_BSD).flatten(0, 1);
   const auto cross_entropy = cross_entropy_sum(logits_TV, batch.targets_BS.flatten(), batch.mask_BS.flatten());
-  const auto layers = local_sums(output.statistics);
-  local.cross_entropy = local.cross_entropy + cross_entropy.detach();
-  add_into(local.layers, packed(layers));
-  if (!terms_.empty() && scope.layers.empty()) {
-    scope = {unpacked(global_sums(packed(layers), *mesh_.world()), layers.front().num_experts()), /*exact=*/true};
-  }
-  auto objective = cross_entropy / counts.num_targets;
-  for (size_t t = 0; t < terms_.size(); ++t) {
-    objective = objective + terms_[t].coefficient * term_objective(t, output.statistics, layers, scope, counts, local);
-  }
+  auto objective = cross_entropy / num_targets;
+  if (const auto balance = balance_.add_micro_batch(output.statistics); balance.defined()) objective = objective + balance;
   objective.backward();
+  return cross_entropy.detach();
 }
 
-at::Tensor TrainingStep::term_objective(size_t term, const std::vector<RoutingStatistics>& statistics,
-                                        const std::vector<RoutingSums>& layers, const ScopeSums& scope, const StepSums& counts,
-                                        LocalSums& local) const {
-  if (terms_[term].scope == AuxLossScope::kGlobalBatch) return surrogate(terms_[term], layers, scope.layers);
-  const auto sum = sum_over_sequences(terms_[term], statistics);
-  local.sequence_values[term] = local.sequence_values[term] + sum.detach();
-  return sum / counts.num_sequences;
-}
-
-StepResult TrainingStep::finish(StepSums sums, const ScopeSums& scope, const LocalSums& local) const {
-  std::vector<at::Tensor> parts = {local.cross_entropy};
-  parts.insert(parts.end(), local.sequence_values.begin(), local.sequence_values.end());
-  if (!scope.exact) parts.insert(parts.end(), local.layers.begin(), local.layers.end());
-  const auto total = global_sums(parts, *mesh_.world());
-
-  sums.cross_entropy_sum = total[0].item<double>();
-  sums.layers = scope.layers;
-  if (!scope.exact && !terms_.empty()) {
-    const std::vector<at::Tensor> layers(total.begin() + 1 + static_cast<int64_t>(terms_.size()), total.end());
-    sums.layers = unpacked(layers, scope.layers.front().num_experts());
-  }
-  StepResult result{.sums = sums, .terms = {}, .loss = sums.cross_entropy()};
-  for (size_t t = 0; t < terms_.size(); ++t) {
-    const bool by_sequence = terms_[t].scope == AuxLossScope::kSequence;
-    const double value = by_sequence ? total[1 + t].item<double>() / sums.num_sequences : terms_[t].value(sums.layers).item<double>();
-    result.terms.push_back({terms_[t].name, value, terms_[t].coefficient * value, value / terms_[t].mean_divisor});
-    result.loss += result.terms.back().weighted;
-  }
+StepResult TrainingStep::finish(StepSums sums, const at::Tensor& cross_entropy) {
+  auto parts = balance_.local_parts();
+  parts.push_back(cross_entropy);
+  auto total = global_sums(parts, *mesh_.world());
+  sums.cross_entropy_sum = total.back().item<double>();
+  total.pop_back();
+  auto [layers, terms] = balance_.finish(total);
+  sums.layers = std::move(layers);
+  StepResult result{.sums = std::move(sums), .terms = std::move(terms), .loss = 0.0};
+  result.loss = result.sums.cross_entropy();
+  for (const auto& term : result.terms) result.loss += term.weighted;
   return result;
 }
 

@@ -32,6 +32,15 @@ TEST(Rotary, TurnsPairsThatStandHalfAHeadApart) {
   EXPECT_NEAR(turned[1][1].item<double>(), 2.0 * std::cos(b) - 4.0 * std::sin(b), 1e-15);
 }
 
+TEST(Rotary, TurnsEverySequenceAtItsOwnPositions) {
+  const RotaryTable table(4, 4, 100.0);
+  const auto x = normal({2, 3, 4, 4}, 1);
+  const auto turned = table.at_positions(longs({0, 1, 2, 3, 0, 1, 0, 1}).view({2, 4})).rotate(x);
+  EXPECT_TRUE(at::equal(turned[0], table.rotate(x)[0]));
+  EXPECT_TRUE(at::equal(turned[1].narrow(1, 0, 2), table.rotate(x.narrow(2, 0, 2))[1]));
+  EXPECT_TRUE(at::equal(turned[1].narrow(1, 2, 2), table.rotate(x.narrow(2, 2, 2))[1]));
+}
+
 TEST(Swiglu, HasTheGradientOfItsFormula) {
   expect_gradient_matches_differences([&](const at::Tensor& x) { return (swiglu(x) * normal({3, 4}, 1)).sum(); }, normal({3, 8}, 2));
 }

@@ -118,6 +118,25 @@ TEST(Balance, ZLossIsTheMeanSquareOfTheLogsumexp) {
   EXPECT_DOUBLE_EQ(router_z_loss(both_to_expert_zero()).item<double>(), 3.0);
 }
 
+TEST(Balance, ImportanceLossIsTheSquaredCoefficientOfVariationOfTheProbabilities) {
+  // Probabilities 1.5 and 0.5: mean 1, variance 0.25
+  EXPECT_DOUBLE_EQ(importance_loss(both_to_expert_zero()).item<double>(), 0.25);
+  const auto importance_of = [](const at::Tensor& probability_E) {
+    const auto rest = at::zeros({RoutingSums::size(3) - 9}, at::kDouble);
+    return importance_loss(RoutingSums(at::cat({at::zeros({6}, at::kDouble), probability_E, rest}), 3));
+  };
+  EXPECT_EQ(importance_of(at::full({3}, 2.0, at::kDouble)).item<double>(), 0.0);
+  expect_gradient_matches_differences(importance_of, at::tensor({3.0, 1.0, 2.0}, at::kDouble));
+}
+
+TEST(Balance, ImportanceLossOfNoTokensIsZeroWithAFiniteGradient) {
+  auto packed = at::zeros({RoutingSums::size(2)}, at::kDouble).requires_grad_();
+  const auto loss = importance_loss(RoutingSums(packed, 2));
+  loss.backward();
+  EXPECT_EQ(loss.item<double>(), 0.0);
+  EXPECT_EQ(packed.grad().abs().max().item<double>(), 0.0);
+}
+
 TEST(Balance, HuggingFaceFormPoolsLayersAndCountsAllChoices) {
   auto config = tiny_config();
   config.moe->aux_loss_form = AuxLossForm::kHuggingFace;

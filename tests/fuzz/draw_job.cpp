@@ -85,7 +85,7 @@ bool drops_by_score(const ModelConfig& model) {
 at::Tensor draw_tokens(Draws& draws, const LayoutCase& job) {
   const int64_t G = job.global_batch_size, S1 = job.model.max_sequence_length + 1, V = job.model.vocab_size;
   const bool by_score = drops_by_score(job.model);
-  const int64_t favourites = draws.one_of<int64_t>({0, 0, 80, by_score ? 80 : 100});
+  const int64_t favourites = draws.one_of<int64_t>({0, 0, 0, 80, 80, by_score ? 80 : 100});
   const auto tokens_NGS = at::empty({job.steps, G, S1}, at::kLong);
   auto* token = tokens_NGS.mutable_data_ptr<int64_t>();
   for (int64_t window = 0; window < job.steps * G; ++window, token += S1) {

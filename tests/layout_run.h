@@ -174,10 +174,9 @@ inline double replica_spread(ModelInstance& model, const std::vector<StepTrace>&
 }
 
 inline std::vector<Batch> micro_batches(const LayoutCase& job, int64_t step, const Communicator& world) {
-  const int64_t micro = job.micro_batch_size;
   std::vector<Batch> batches;
-  for (int64_t m = 0; m < job.global_batch_size / (world.size() * micro); ++m) {
-    batches.push_back(batch_of(job, step, (m * world.size() + world.rank()) * micro, micro));
+  for (const auto first : first_samples(job.global_batch_size, job.micro_batch_size, world)) {
+    batches.push_back(batch_of(job, step, first, job.micro_batch_size));
   }
   return batches;
 }

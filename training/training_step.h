@@ -32,13 +32,17 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
 /// The batch on the model's device.
 Batch to_device(Batch batch, at::Device device);
 
+/// The first global samples of a rank's micro-batches. Those of all ranks, in the order of ranks, are consecutive, and so is the next round
+/// of them.
+std::vector<int64_t> first_samples(int64_t global_batch_size, int64_t micro_batch_size, const Communicator& world);
+
 class TrainingStep {
  public:
   TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64_t seed);
 
   /// Zeroes the gradients, runs this rank's micro-batches forward and backward, and leaves the summed gradients in the store's flat
-  /// buffers (with ZeRO-1: those of this rank's part). Where a balancing term needs the sums of several micro-batches before the first backward, their forwards run once more
-  /// without gradients. Collective.
+  /// buffers (with ZeRO-1: those of this rank's part). Where a balancing term needs the sums of several micro-batches before the first
+  /// backward, their forwards run once more without gradients. Collective.
   StepResult run(const std::vector<Batch>& micro_batches, int64_t step);
 
   /// From now on the routers' choices go through `trace`; null = through none.

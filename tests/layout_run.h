@@ -6,6 +6,7 @@
 
 #include "parallel/gradient_sync.h"
 #include "tests/tiny_models.h"
+#include "training/documents.h"
 #include "training/optimizer.h"
 #include "training/routing_record.h"
 #include "training/training_step.h"
@@ -22,7 +23,9 @@ struct LayoutCase {
   at::Tensor tokens_NGS = {};  ///< of every step and global sample, S + 1 tokens; undefined = made up by a formula
   at::Tensor mask_GS = {};     ///< of every global sample, the same in every step; undefined = all but masked tails
   OptimizerConfig optimizer = {.learning_rate = 0.01};
-  bool zero_routers = false;  ///< router weights start at zero: every choice is a tie
+  DataConfig documents = {};    ///< reset_attention_mask and reset_position_ids of it, at every token
+  int64_t end_of_document = 0;  ///< ... that is this one
+  bool zero_routers = false;    ///< router weights start at zero: every choice is a tie
   // the layout
   int64_t ranks = 1;
   int64_t ranks_per_node = 0;  ///< consecutive ranks that share a machine (threads only); 0 = all
@@ -61,7 +64,6 @@ inline Batch drawn_batch(const LayoutCase& job, int64_t step, int64_t first, int
 }
 
 inline Batch made_up_batch(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {
-  if (job.tokens_NGS.defined()) return drawn_batch(job, step, first, count);
   const int64_t S = job.model.max_sequence_length;
   const auto sample_B1 = (at::arange(first, first + count, at::kLong) + (step - 1) * job.global_batch_size).unsqueeze(1);
   const auto position_S1 = at::arange(S + 1, at::kLong).unsqueeze(0);
@@ -78,6 +80,13 @@ inline Batch made_up_batch(const LayoutCase& job, int64_t step, int64_t first, i
   for (int64_t b = 0; b < count; ++b) {
     if ((first + b) % 3 == 0 && job.masked_tail > 0) batch.mask_BS[b].narrow(0, S - job.masked_tail, job.masked_tail).fill_(false);
   }
+  return batch;
+}
+
+inline Batch batch_of(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {
+  auto batch = job.tokens_NGS.defined() ? drawn_batch(job, step, first, count) : made_up_batch(job, step, first, count);
+  if (job.documents.reset_attention_mask) batch.document_BS = document_numbers(batch.inputs_BS, job.end_of_document);
+  if (job.documents.reset_position_ids) batch.position_BS = document_positions(batch.inputs_BS, job.end_of_document);
   return batch;
 }
 
@@ -103,12 +112,12 @@ inline std::shared_ptr<RoutingRecorder> trace_routing(const LayoutCase& job, con
   return recorder;
 }
 
-inline void zero_routers(ParameterStore& store) {
-  auto& dense = store.dense();
+inline void zero_routers(ParameterGroup& dense) {
   for (const auto& slot : dense.slots) {
     if (!slot.name.ends_with("router.weight")) continue;
     ParameterGroup::view(dense.weights, slot).zero_();
-    if (const auto held = intersection(slot.range(), dense.state); held.numel() > 0) dense.of_state(dense.master, held).zero_();
+    const auto held = intersection(slot.range(), dense.state);
+    if (dense.has_own_master() && held.numel() > 0) dense.of_state(dense.master, held).zero_();
   }
 }
 
@@ -165,10 +174,9 @@ inline double replica_spread(ModelInstance& model, const std::vector<StepTrace>&
 }
 
 inline std::vector<Batch> micro_batches(const LayoutCase& job, int64_t step, const Communicator& world) {
-  const int64_t micro = job.micro_batch_size;
   std::vector<Batch> batches;
-  for (int64_t m = 0; m < job.global_batch_size / (world.size() * micro); ++m) {
-    batches.push_back(made_up_batch(job, step, (m * world.size() + world.rank()) * micro, micro));
+  for (const auto first : first_samples(job.global_batch_size, job.micro_batch_size, world)) {
+    batches.push_back(batch_of(job, step, first, job.micro_batch_size));
   }
   return batches;
 }
@@ -178,7 +186,7 @@ inline std::vector<Batch> micro_batches(const LayoutCase& job, int64_t step, con
 inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& world, const std::shared_ptr<RoutingTrace>& trace = nullptr) {
   const ProcessMesh mesh(world, job.parallel.expert, job.parallel.rank_order);
   auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true, job.recompute);
-  if (job.zero_routers) zero_routers(*model.store);
+  if (job.zero_routers) zero_routers(model.store->dense());
   TrainingStep training_step(model, mesh, /*seed=*/3);
   const auto recorder = trace_routing(job, world, training_step);
   if (trace) training_step.trace_routing(trace);

@@ -75,10 +75,9 @@ StepReport Trainer::train_step() {
 std::vector<Batch> Trainer::micro_batches() const {
   enter(in_.observer, Phase::kData);
   const auto& training = in_.config.training;
-  const int64_t W = in_.world->size(), micro = training.micro_batch_size;
   std::vector<Batch> batches;
-  for (int64_t m = 0; m < training.global_batch_size / (micro * W); ++m) {
-    batches.push_back(to_device(in_.data->batch(step_, (m * W + in_.world->rank()) * micro, micro), model_.store->device()));
+  for (const auto first : first_samples(training.global_batch_size, training.micro_batch_size, *in_.world)) {
+    batches.push_back(to_device(in_.data->batch(step_, first, training.micro_batch_size), model_.store->device()));
   }
   return batches;
 }

@@ -29,6 +29,13 @@ Batch to_device(Batch batch, at::Device device) {
   return batch;
 }
 
+std::vector<int64_t> first_samples(int64_t global_batch_size, int64_t micro_batch_size, const Communicator& world) {
+  std::vector<int64_t> first;
+  const int64_t round = micro_batch_size * world.size();
+  for (int64_t begin = 0; begin + round <= global_batch_size; begin += round) first.push_back(begin + world.rank() * micro_batch_size);
+  return first;
+}
+
 TrainingStep::TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64_t seed)
     : model_(model),
       mesh_(mesh),

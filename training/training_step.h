@@ -32,6 +32,10 @@ TokenContext token_context(const Batch& batch, int64_t step, uint64_t seed, bool
 /// The batch on the model's device.
 Batch to_device(Batch batch, at::Device device);
 
+/// The first global samples of a rank's micro-batches. Those of all ranks, in the order of ranks, are consecutive, and so is the next round
+/// of them.
+std::vector<int64_t> first_samples(int64_t global_batch_size, int64_t micro_batch_size, const Communicator& world);
+
 class TrainingStep {
  public:
   TrainingStep(ModelInstance& model, const ProcessMesh& mesh, uint64_t seed);

@@ -129,7 +129,7 @@ void compare_runs(const LayoutCase& layout, const LoggedRun& reference, const Lo
   if (!ends_early && num_steps == layout.steps) compare_tensors(layout, reference.trace, other.trace, bounds.tensors, findings);
 }
 
-void compare_bits(const LoggedRun& once, const LoggedRun& again, Findings& findings) {
+void compare_bits(const LoggedRun& once, const LoggedRun& again, const std::string& quantity, Findings& findings) {
   const auto same = [&](const TensorMap& a, const TensorMap& b) {
     return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](const auto& x, const auto& y) {
              return x.first == y.first && at::equal(x.second, y.second);
@@ -138,7 +138,7 @@ void compare_bits(const LoggedRun& once, const LoggedRun& again, Findings& findi
   const double steps = largest_difference(once.trace, again.trace, once.trace.steps.size());
   const bool equal = same(once.trace.initial, again.trace.initial) && same(once.trace.tensors, again.trace.tensors) && steps == 0.0 &&
                      (!once.seen_NLGSC.defined() || at::equal(once.seen_NLGSC, again.seen_NLGSC));
-  findings.note("the same layout twice", equal ? 0.0 : kNotJudged, 0.0, "not equal to the bit");
+  findings.note(quantity, equal ? 0.0 : kNotJudged, 0.0, "not equal to the bit");
 }
 
 }  // namespace switchyard

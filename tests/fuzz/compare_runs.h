@@ -29,7 +29,7 @@ void compare_runs(const LayoutCase& layout, const LoggedRun& reference, const Lo
                   Findings& findings);
 
 /// L5: everything, to the bit.
-void compare_bits(const LoggedRun& once, const LoggedRun& again, Findings& findings);
+void compare_bits(const LoggedRun& once, const LoggedRun& again, const std::string& quantity, Findings& findings);
 
 /// L2 and A: every token of every sample is routed by one rank, and assigned = kept + dropped = tokens x top_k, by expert. What all ranks
 /// must hold alike is alike; every number is finite.

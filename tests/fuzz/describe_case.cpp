@@ -57,6 +57,8 @@ std::string describe_job(const LayoutCase& job) {
   if (model.tie_embeddings) text += ", tied";
   if (model.qkv_bias) text += ", qkv_bias";
   if (model.moe) text += describe_moe(model);
+  if (job.documents.reset_attention_mask) text += c10::str(", attention within documents that end with ", job.end_of_document);
+  if (job.documents.reset_position_ids) text += c10::str(", positions within documents that end with ", job.end_of_document);
   if (job.zero_routers) text += ", routers start at zero";
   return text + c10::str(", learning rate ", job.optimizer.learning_rate, ", clipped at ", job.optimizer.clip_grad_norm);
 }

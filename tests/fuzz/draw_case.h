@@ -15,7 +15,7 @@ struct FuzzCase {
   int64_t processes = 0;  ///< ranks are processes under mpirun, so many; 0 = they are threads
   LayoutCase job = {};    ///< on one rank
   std::vector<LayoutCase> layouts = {};
-  bool repeats_last = false;  ///< the last layout is run twice and must give the same bits
+  bool repeats_last = false;  ///< the last layout is run again, and in its plain form, and must give the same bits
 };
 
 /// One case in ten runs under mpirun, with 1, 2, 3 and 4 ranks in turn; 0 = as threads.
@@ -28,11 +28,12 @@ FuzzCase draw_case(uint64_t seed, int64_t index);
 LayoutCase draw_job(Draws& draws, int64_t processes);
 LayoutCase draw_layout(Draws& draws, const LayoutCase& job, int64_t ranks);
 
-/// True where every micro-batch is a scope of its own: capacity, or a balancing term.
-bool answer_depends_on_micro_batch(const ModelConfig& model);
-
-/// The one-rank run that this layout must agree with: with other micro-batches where the answer does not depend on them.
+/// The one-rank run that this layout must agree with: in one micro-batch, unless the job promises an answer only for micro-batches of the
+/// same size (capacity or balance by micro-batch), or for as many sequences at a time on all ranks together (balance over those so far).
 LayoutCase reference_of(const LayoutCase& layout);
+
+/// The same ranks and micro-batches without ZeRO, buckets, overlap, chunks, recomputation and hierarchy: none of them changes a bit.
+LayoutCase plain_form_of(const LayoutCase& layout);
 
 std::string describe_job(const LayoutCase& job);
 std::string describe_layout(const LayoutCase& layout);

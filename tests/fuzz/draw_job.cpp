@@ -23,7 +23,9 @@ void draw_experts(Draws& draws, MoeConfig& moe) {
 void draw_terms(Draws& draws, MoeConfig& moe) {
   moe.aux_loss_coeff = draws.one_of({0.0, 0.01, 0.1, 0.5});
   moe.z_loss_coeff = draws.one_of({0.0, 0.001, 0.1});
-  moe.aux_loss_scope = draws.one_of({AuxLossScope::kGlobalBatch, AuxLossScope::kGlobalBatch, AuxLossScope::kSequence});
+  moe.importance_loss_coeff = draws.one_of({0.0, 0.0, 0.05, 0.5});
+  using enum AuxLossScope;
+  moe.aux_loss_scope = draws.one_of({kGlobalBatch, kGlobalBatch, kSequence, kMicroBatch, kRunning, kLagged});
   if (moe.aux_loss_scope != AuxLossScope::kSequence && draws.percent(25)) moe.aux_loss_form = AuxLossForm::kHuggingFace;
 }
 
@@ -33,6 +35,8 @@ void draw_capacity(Draws& draws, MoeConfig& moe) {
   moe.capacity_factor = draws.one_of({0.3, 0.5, 0.75, 1.0, 1.0, 1.25, 2.0});
   moe.min_capacity = draws.one_of<int64_t>({0, 0, 0, 1, 2});
   moe.capacity_group.sequences = draws.one_of<int64_t>({1, 1, 2, 3, 0});
+  // Of both together no run on one rank is the reference: one depends on a rank's micro-batch, the other on all ranks' together.
+  if (moe.aux_loss_scope == AuxLossScope::kRunning) moe.capacity_group.sequences = std::max<int64_t>(1, moe.capacity_group.sequences);
   moe.drop_order = draws.one_of({DropOrder::kChoicePosition, DropOrder::kChoiceScorePosition, DropOrder::kScorePosition});
 }
 
@@ -81,7 +85,7 @@ bool drops_by_score(const ModelConfig& model) {
 at::Tensor draw_tokens(Draws& draws, const LayoutCase& job) {
   const int64_t G = job.global_batch_size, S1 = job.model.max_sequence_length + 1, V = job.model.vocab_size;
   const bool by_score = drops_by_score(job.model);
-  const int64_t favourites = draws.one_of<int64_t>({0, 0, 80, by_score ? 80 : 100});
+  const int64_t favourites = draws.one_of<int64_t>({0, 0, 0, 80, 80, by_score ? 80 : 100});
   const auto tokens_NGS = at::empty({job.steps, G, S1}, at::kLong);
   auto* token = tokens_NGS.mutable_data_ptr<int64_t>();
   for (int64_t window = 0; window < job.steps * G; ++window, token += S1) {
@@ -93,6 +97,14 @@ at::Tensor draw_tokens(Draws& draws, const LayoutCase& job) {
     if (token[1] == token[0]) token[1] = (token[0] + 1) % V;
   }
   return tokens_NGS;
+}
+
+/// One of the tokens that are drawn most often, mostly. Not with drops by score: documents that begin alike would be equal by mathematics.
+void draw_documents(Draws& draws, LayoutCase& job) {
+  if (drops_by_score(job.model) || draws.percent(65)) return;
+  job.end_of_document = draws.percent(70) ? draws.below(2) : draws.below(job.model.vocab_size);
+  job.documents.reset_attention_mask = draws.percent(70);
+  job.documents.reset_position_ids = draws.percent(70);
 }
 
 /// Nothing, tails, or whole sequences are padding; never everything.
@@ -130,6 +142,7 @@ LayoutCase draw_job(Draws& draws, int64_t processes) {
   job.optimizer.learning_rate = draws.one_of({0.003, 0.01, 0.03});
   job.optimizer.clip_grad_norm = draws.one_of({0.05, 1.0, 1.0, 100.0});
   job.tokens_NGS = draw_tokens(draws, job);
+  draw_documents(draws, job);
   job.mask_GS = draw_mask(draws, job);
   return job;
 }

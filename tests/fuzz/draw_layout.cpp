@@ -49,11 +49,18 @@ void draw_experts(Draws& draws, LayoutCase& layout, bool as_threads) {
   if (draws.percent(25)) layout.recompute = Recompute::kMoe;
 }
 
+void draw_reductions(Draws& draws, ParallelConfig& parallel) {
+  parallel.zero_stage = draws.percent(50) ? 1 : 0;
+  parallel.gradient_bucket_size = draws.one_of<int64_t>({0, 0, 61, 64, 333, 1000, 5000});
+  parallel.overlap_gradient_sync = draws.percent(50);
+}
+
 void check_that_it_is_a_run(const LayoutCase& layout) {
   RunConfig config;
   config.name = "fuzz";
   config.model = layout.model;
   config.parallel = layout.parallel;
+  config.data = layout.documents;
   config.data.format = DataFormat::kTokens;
   config.training.steps = layout.steps;
   config.training.global_batch_size = layout.global_batch_size;
@@ -65,16 +72,20 @@ void check_that_it_is_a_run(const LayoutCase& layout) {
   TORCH_CHECK(faults.empty(), "the fuzz has drawn what no configuration may say: ", faults);
 }
 
+int64_t reference_micro_batch(const LayoutCase& layout) {
+  if (layout.model.moe) {
+    const auto& moe = *layout.model.moe;
+    if (moe.aux_loss_scope == AuxLossScope::kRunning) return layout.micro_batch_size * layout.ranks;
+    const bool capacity_by_micro_batch = moe.capacity_factor && moe.capacity_group.sequences == 0;
+    if (capacity_by_micro_batch || moe.aux_loss_scope == AuxLossScope::kMicroBatch) return layout.micro_batch_size;
+  }
+  return layout.global_batch_size;
+}
+
 }  // namespace
 
 int64_t processes_of_case(int64_t index) {
   return index % 10 == 9 ? 1 + index / 10 % 4 : 0;
-}
-
-bool answer_depends_on_micro_batch(const ModelConfig& model) {
-  if (!model.moe) return false;
-  const auto& moe = *model.moe;
-  return (moe.capacity_factor && moe.capacity_group.sequences == 0) || moe.aux_loss_scope == AuxLossScope::kMicroBatch;
 }
 
 LayoutCase draw_layout(Draws& draws, const LayoutCase& job, int64_t ranks) {
@@ -86,9 +97,19 @@ LayoutCase draw_layout(Draws& draws, const LayoutCase& job, int64_t ranks) {
   const auto accumulations = divisors(job.global_batch_size / least_micro_batch / layout.ranks, job.global_batch_size);
   layout.micro_batch_size = job.global_batch_size / layout.ranks / draws.one_of(accumulations);
   if (job.model.moe) draw_experts(draws, layout, /*as_threads=*/ranks == 0);
+  draw_reductions(draws, layout.parallel);
   if (layout.recompute == Recompute::kNone && draws.percent(25)) layout.recompute = Recompute::kBlock;
   check_that_it_is_a_run(layout);
   return layout;
+}
+
+LayoutCase plain_form_of(const LayoutCase& layout) {
+  LayoutCase plain = layout;
+  plain.parallel = {.expert = layout.parallel.expert, .rank_order = layout.parallel.rank_order};
+  plain.parallel.gradient_bucket_size = 0;
+  plain.parallel.overlap_shared_expert = false;
+  plain.recompute = Recompute::kNone;
+  return plain;
 }
 
 LayoutCase reference_of(const LayoutCase& layout) {
@@ -97,7 +118,7 @@ LayoutCase reference_of(const LayoutCase& layout) {
   reference.ranks_per_node = 0;
   reference.parallel = {};
   reference.recompute = Recompute::kNone;
-  if (!answer_depends_on_micro_batch(layout.model)) reference.micro_batch_size = layout.global_batch_size;
+  reference.micro_batch_size = reference_micro_batch(layout);
   return reference;
 }
 

@@ -38,7 +38,12 @@ std::vector<Findings> CaseRunner::run(const FuzzCase& drawn) const {
     }
     compare(layout, place->second, findings);
   }
-  if (drawn.repeats_last) compare_bits(run_layout(drawn.layouts.back()), run_layout(drawn.layouts.back()), all.back());
+  if (drawn.repeats_last) {
+    const auto& layout = drawn.layouts.back();
+    const auto run = run_layout(layout);
+    compare_bits(run, run_layout(layout), "the same layout twice", all.back());
+    compare_bits(run, run_layout(plain_form_of(layout)), "the layout's plain form", all.back());
+  }
   return all;
 }
 

@@ -19,6 +19,14 @@ void for_each_expert(const std::vector<int64_t>& row_counts_e, Body body) {
   }
 }
 
+/// Zeros of the weights' shape in which every expert's matrix starts at a multiple of 64 bytes, as it does in a chunk of its own: elsewhere
+/// the matrix products take other kernels, and give other bits.
+at::Tensor aligned_zeros(const at::Tensor& weights_eRC) {
+  const int64_t e = weights_eRC.size(0), numel = weights_eRC.size(1) * weights_eRC.size(2), multiple = 64 / weights_eRC.element_size();
+  const int64_t stride = (numel + multiple - 1) / multiple * multiple;
+  return at::zeros({e, stride}, weights_eRC.options()).narrow(1, 0, numel).view(weights_eRC.sizes());
+}
+
 struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, const at::Tensor& gate_up_e2FD, const at::Tensor& down_eDF,
                             const std::vector<int64_t>& row_counts_e) {
@@ -47,8 +55,8 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
     auto grad_x_RD = at::empty_like(x_RD);
     auto grad_activation_RF = at::empty_like(activation_RF);
     auto grad_gate_up_R2F = at::empty_like(gate_up_R2F);
-    auto grad_gate_up_e2FD = at::zeros_like(gate_up_e2FD);
-    auto grad_down_eDF = at::zeros_like(down_eDF);
+    auto grad_gate_up_e2FD = aligned_zeros(gate_up_e2FD);
+    auto grad_down_eDF = aligned_zeros(down_eDF);
     for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
       const auto grad_y = grad_y_RD.narrow(0, first, rows);
       auto grad_activation = grad_activation_RF.narrow(0, first, rows);

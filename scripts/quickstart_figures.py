@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 WARM_UP_STEPS = 5
+SHARE_OF_STEPS = 0.92  # of the time; start, evaluations and checkpoints take the rest
 LEAST_STEPS = 100  # the configuration's learning rate rises for 50
 
 
@@ -31,7 +32,7 @@ def steps_for(run, minutes):
     if not speeds:
         sys.exit(f"{run}: {WARM_UP_STEPS} steps or fewer in the time of the measurement; train with a number of steps of your own choice")
     tokens_per_step = setting(run, "global_batch_size") * (setting(run, "sequence_length") or setting(run, "max_sequence_length"))
-    steps = 60 * minutes * statistics.median(speeds) / tokens_per_step
+    steps = 60 * minutes * SHARE_OF_STEPS * statistics.median(speeds) / tokens_per_step
     return max(LEAST_STEPS, round(steps / 10) * 10)
 
 

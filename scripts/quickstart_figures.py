@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 WARM_UP_STEPS = 5
-SHARE_OF_STEPS = 0.92  # of the time; start, evaluations and checkpoints take the rest
+SHARE_OF_STEPS = 0.95  # of the time; start, evaluations and checkpoints take the rest
 LEAST_STEPS = 100  # the configuration's learning rate rises for 50
 
 

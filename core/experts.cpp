@@ -1,5 +1,6 @@
 #include "core/experts.h"
 
+#include "core/alignment.h"
 #include "core/swiglu.h"
 
 namespace switchyard {
@@ -19,12 +20,13 @@ void for_each_expert(const std::vector<int64_t>& row_counts_e, Body body) {
   }
 }
 
-/// Zeros of the weights' shape in which every expert's matrix starts at a multiple of 64 bytes, as it does in a chunk of its own: elsewhere
+/// Zeros of the weights' shape in which every expert's matrix starts at an aligned place, as it does in a chunk of its own: elsewhere
 /// the matrix products take other kernels, and give other bits.
 at::Tensor aligned_zeros(const at::Tensor& weights_eRC) {
-  const int64_t e = weights_eRC.size(0), numel = weights_eRC.size(1) * weights_eRC.size(2), multiple = 64 / weights_eRC.element_size();
-  const int64_t stride = (numel + multiple - 1) / multiple * multiple;
-  return at::zeros({e, stride}, weights_eRC.options()).narrow(1, 0, numel).view(weights_eRC.sizes());
+  const int64_t e = weights_eRC.size(0), numel = weights_eRC.size(1) * weights_eRC.size(2);
+  return at::zeros({e, aligned_numel(numel, weights_eRC.scalar_type())}, weights_eRC.options())
+      .narrow(1, 0, numel)
+      .view(weights_eRC.sizes());
 }
 
 struct ApplyExperts : torch::autograd::Function<ApplyExperts> {

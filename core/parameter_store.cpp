@@ -2,17 +2,11 @@
 
 #include <algorithm>
 
+#include "core/alignment.h"
 #include "core/dtypes.h"
 
 namespace switchyard {
 namespace {
-
-constexpr int64_t kAlignmentBytes = 64;
-
-int64_t aligned(int64_t elements, at::ScalarType dtype) {
-  const int64_t multiple = kAlignmentBytes / static_cast<int64_t>(c10::elementSize(dtype));
-  return (elements + multiple - 1) / multiple * multiple;
-}
 
 /// Runs when a parameter's gradient is complete. Adds a bf16 one into its fp32 place and frees it: a bf16 leaf cannot hold an fp32 gradient
 /// itself. Then tells the listener.
@@ -42,7 +36,7 @@ struct Member {
 /// Fills slots and returns the number of elements. Offsets by the run dtype's alignment serve the wider buffers too: an offset that is a
 /// multiple of 64 bytes in bf16 is one in fp32.
 int64_t lay_out(ParameterGroup& group, const std::vector<Member>& members, at::ScalarType run_dtype) {
-  group.alignment = kAlignmentBytes / static_cast<int64_t>(c10::elementSize(run_dtype));
+  group.alignment = alignment_of(run_dtype);
   int64_t offset = 0;
   for (const bool decays : {true, false}) {
     for (const auto& [parameter, order] : members) {
@@ -50,7 +44,7 @@ int64_t lay_out(ParameterGroup& group, const std::vector<Member>& members, at::S
       const auto& tensor = parameter->tensor;
       group.slots.push_back(
           {parameter->name, tensor.sizes().vec(), offset, tensor.numel(), decays, parameter->num_experts, parameter->first_expert, order});
-      offset += aligned(tensor.numel(), run_dtype);
+      offset += aligned_numel(tensor.numel(), run_dtype);
     }
     if (decays) group.decaying_numel = offset;
   }

@@ -50,17 +50,21 @@ struct LayoutTrace {
   double replica_spread = 0.0;  ///< the largest difference between ranks in what all of them, or all holders of a weight, must hold alike
 };
 
-/// Global samples [first, first + count) of the job's own tokens.
-inline Batch drawn_batch(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {
-  const int64_t S = job.model.max_sequence_length;
-  const auto tokens = job.tokens_NGS[step - 1].narrow(0, first, count);
+/// tokens: [count, S + 1], of the global samples from `first` on.
+inline Batch batch_of_tokens(const at::Tensor& tokens, const at::Tensor& mask_BS, int64_t first) {
+  const int64_t count = mask_BS.size(0), S = mask_BS.size(1);
   Batch batch;
   batch.inputs_BS = tokens.narrow(1, 0, S).contiguous();
   batch.targets_BS = tokens.narrow(1, 1, S).contiguous();
-  batch.mask_BS = job.mask_GS.narrow(0, first, count).contiguous();
+  batch.mask_BS = mask_BS;
   batch.global_sample_B = at::arange(first, first + count, at::kLong);
   batch.domain_B = at::zeros({count}, at::kLong);
   return batch;
+}
+
+/// Global samples [first, first + count) of the job's own tokens.
+inline Batch drawn_batch(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {
+  return batch_of_tokens(job.tokens_NGS[step - 1].narrow(0, first, count), job.mask_GS.narrow(0, first, count).contiguous(), first);
 }
 
 inline Batch made_up_batch(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {
@@ -71,16 +75,11 @@ inline Batch made_up_batch(const LayoutCase& job, int64_t step, int64_t first, i
   // between them.
   const auto tokens =
       (sample_B1 * 13 + position_S1 * position_S1 * 5 + sample_B1.remainder(5) * position_S1 * 3).remainder(job.model.vocab_size);
-  Batch batch;
-  batch.inputs_BS = tokens.narrow(1, 0, S).contiguous();
-  batch.targets_BS = tokens.narrow(1, 1, S).contiguous();
-  batch.mask_BS = at::ones({count, S}, at::kBool);
-  batch.global_sample_B = at::arange(first, first + count, at::kLong);
-  batch.domain_B = at::zeros({count}, at::kLong);
+  const auto mask_BS = at::ones({count, S}, at::kBool);
   for (int64_t b = 0; b < count; ++b) {
-    if ((first + b) % 3 == 0 && job.masked_tail > 0) batch.mask_BS[b].narrow(0, S - job.masked_tail, job.masked_tail).fill_(false);
+    if ((first + b) % 3 == 0 && job.masked_tail > 0) mask_BS[b].narrow(0, S - job.masked_tail, job.masked_tail).fill_(false);
   }
-  return batch;
+  return batch_of_tokens(tokens, mask_BS, first);
 }
 
 inline Batch batch_of(const LayoutCase& job, int64_t step, int64_t first, int64_t count) {

@@ -28,6 +28,7 @@ std::string result_line(const FuzzCase& drawn, const std::vector<Findings>& find
                {"repeated", drawn.repeats_last},
                {"mismatches", json::array()},
                {"near_ties", json::array()},
+               {"rounding", json::array()},
                {"largest", json::object()},
                {"zero_gradients", json::array()}};
   Findings all;
@@ -38,6 +39,7 @@ std::string result_line(const FuzzCase& drawn, const std::vector<Findings>& find
       line["mismatches"].push_back({{"layout", layout}, {"quantity", quantity}, {"text", text}});
     }
     for (const auto& text : findings[i].near_ties) line["near_ties"].push_back({{"layout", layout}, {"text", text}});
+    for (const auto& text : findings[i].rounding) line["rounding"].push_back({{"layout", layout}, {"text", text}});
   }
   for (const auto& [quantity, value] : all.largest) line["largest"][quantity] = number(value);
   for (const auto& name : all.zero_gradients) line["zero_gradients"].push_back(name);

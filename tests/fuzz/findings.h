@@ -20,6 +20,7 @@ struct Findings {
   std::map<std::string, double> largest;  ///< by quantity
   std::vector<Mismatch> mismatches;
   std::vector<std::string> near_ties;
+  std::vector<std::string> rounding;      ///< fp32 runs that differ as fp32 differs from fp64, and agree in fp64
   std::set<std::string> zero_gradients;  ///< tensors with elements whose gradient is zero by mathematics
 
   /// A difference that is not a number exceeds every bound.
@@ -36,6 +37,7 @@ struct Findings {
     for (const auto& [quantity, difference] : more.largest) note(quantity, difference, std::numeric_limits<double>::infinity(), "");
     mismatches.insert(mismatches.end(), more.mismatches.begin(), more.mismatches.end());
     near_ties.insert(near_ties.end(), more.near_ties.begin(), more.near_ties.end());
+    rounding.insert(rounding.end(), more.rounding.begin(), more.rounding.end());
     zero_gradients.insert(more.zero_gradients.begin(), more.zero_gradients.end());
   }
 };

@@ -17,6 +17,8 @@ class CaseRunner {
  private:
   LoggedRun run_layout(const LayoutCase& layout, const at::Tensor& replay_NLGSC = {}) const;
   void compare(const LayoutCase& layout, const LoggedRun& reference, Findings& findings) const;
+  /// All steps in fp32, with the reference's choices.
+  void compare_replayed(const LayoutCase& layout, const LoggedRun& reference, Findings& findings) const;
 
   CommunicatorPtr world_;
 };

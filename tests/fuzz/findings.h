@@ -20,7 +20,7 @@ struct Findings {
   std::map<std::string, double> largest;  ///< by quantity
   std::vector<Mismatch> mismatches;
   std::vector<std::string> near_ties;
-  std::vector<std::string> rounding;      ///< fp32 runs that differ as fp32 differs from fp64, and agree in fp64
+  std::vector<std::string> rounding;     ///< fp32 runs that differ as fp32 differs from fp64, and agree in fp64
   std::set<std::string> zero_gradients;  ///< tensors with elements whose gradient is zero by mathematics
 
   /// A difference that is not a number exceeds every bound.

@@ -39,8 +39,8 @@ void CaseRunner::compare_replayed(const LayoutCase& layout, const LoggedRun& ref
   Findings rounding;
   compare_runs(layout, wide_reference, reference, layout.steps, kFp32ReplayBounds, rounding);
   if (rounding.mismatches.empty()) return findings.append(single);
-  findings.rounding.push_back(single.mismatches.front().quantity + ": " + single.mismatches.front().text + "; one rank against double precision: " +
-                              rounding.mismatches.front().text);
+  findings.rounding.push_back(single.mismatches.front().quantity + ": " + single.mismatches.front().text +
+                              "; one rank against double precision: " + rounding.mismatches.front().text);
 }
 
 std::vector<Findings> CaseRunner::run(const FuzzCase& drawn) const {

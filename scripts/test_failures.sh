@@ -2,6 +2,8 @@
 # Lets a rank of a small training run die or hang, fault by fault and phase by phase, and sees whether the whole job ends in time, with an
 # exit code other than 0, a message that says where, and no process left behind. Exits 1 on any miss.
 set -euo pipefail
+
+if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {

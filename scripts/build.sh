@@ -11,7 +11,7 @@ setup_options=()
 scripts/setup.sh "${setup_options[@]}"
 
 # A source file that includes LibTorch takes up to 2 GB of memory.
-jobs=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)  # nproc counts OpenMP threads where these are set
+jobs=$(scripts/usable_cpus.sh)
 memory_jobs=$(($(awk '$1 == "MemAvailable:" {print $2}' /proc/meminfo) / (2 * 1024 * 1024)))
 ((jobs <= memory_jobs)) || jobs=$((memory_jobs > 0 ? memory_jobs : 1))
 

@@ -2,8 +2,6 @@
 # Lets a rank of a small training run die or hang, fault by fault and phase by phase, and sees whether the whole job ends in time, with an
 # exit code other than 0, a message that says where, and no process left behind. Exits 1 on any miss.
 set -euo pipefail
-
-if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
@@ -16,6 +14,8 @@ usage: scripts/test_failures.sh [--quick] [--jobs N] [--runner FILE] [--markdown
   --markdown FILE  put the table into FILE too, in place of the one at its end
 TEXT
 }
+
+if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi  # mpirun refuses root otherwise
 
 readonly NUM_RANKS=3
 readonly FAULTS=(kill exception exit stop skip)

@@ -27,5 +27,5 @@ fi
 mkdir -p build/tidy
 sed -E "s# -Winvalid-pch##g; s# -include [^ ]*cmake_pch\.hxx# -include $PWD/core/precompiled.h#g" \
   build/release/compile_commands.json >build/tidy/compile_commands.json
-printf '%s\n' "${files[@]}" | xargs -P "$(nproc)" -n 1 clang-tidy -p build/tidy --quiet --warnings-as-errors='*'
+printf '%s\n' "${files[@]}" | xargs -P "$(scripts/usable_cpus.sh)" -n 1 clang-tidy -p build/tidy --quiet --warnings-as-errors='*'
 echo "tidy: ${#files[@]} files are clean"

@@ -58,17 +58,6 @@ parse_arguments() {
 
 # --- what this machine offers ---------------------------------------------------------------------------------------------------------
 
-# CPUs this process may use: its affinity, cut by the quota of its control group (docker run --cpus), which nproc does not see.
-usable_cpus() {
-  local cpus quota period
-  cpus=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
-  if [[ -r /sys/fs/cgroup/cpu.max ]] && read -r quota period </sys/fs/cgroup/cpu.max && [[ $quota != max ]]; then
-    quota=$(((quota + period - 1) / period))
-    ((quota >= cpus)) || cpus=$quota
-  fi
-  echo "$cpus"
-}
-
 # Open MPI counts cores, not hardware threads, when it decides how many ranks fit.
 physical_cores() { lscpu --parse=SOCKET,CORE | grep -v '^#' | sort -u | wc -l; }
 
@@ -150,7 +139,7 @@ build_command() {
   binary=$(realpath --canonicalize-missing --relative-base=. "$binary")
   [[ $binary == */* ]] || binary=./$binary
   [[ -x $binary ]] || ((print_only)) || refuse "no binary at $binary; build it with scripts/build.sh, or set SWITCHYARD"
-  cpus=$(usable_cpus)
+  cpus=$("$(dirname "${BASH_SOURCE[0]}")/usable_cpus.sh")
   host_count=$(num_hosts)
   local_ranks=$(((ranks + host_count - 1) / host_count))
   ((!pin)) || cpus=$(physical_cores)

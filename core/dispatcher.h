@@ -25,6 +25,7 @@ inline int64_t padded_rows(int64_t count) {
 struct ExpertRows {
   at::Tensor rows_RD;                 ///< differentiable
   std::vector<int64_t> row_counts_e;  ///< real rows of each expert held here, or of those of one chunk
+  at::Tensor label_R = {};            ///< int64, what begin() was given for each row, -1 for padding; undefined where it was given nothing
 };
 
 /// What one dispatch leaves for its combine. Made by begin(), used once.
@@ -43,8 +44,8 @@ class TokenDispatcher {
   virtual ~TokenDispatcher() = default;
 
   /// Starts sending x_TD's rows to the experts that `routing` names, the first chunk's first. Assignments with expert = num_experts are not
-  /// sent.
-  virtual std::unique_ptr<DispatchTicket> begin(const at::Tensor& x_TD, const Routing& routing) = 0;
+  /// sent. label_T: int64 numbers of the tokens that travel with their rows; undefined = none do, the same on every rank.
+  virtual std::unique_ptr<DispatchTicket> begin(const at::Tensor& x_TD, const Routing& routing, const at::Tensor& label_T = {}) = 0;
   /// Starts sending the chunk after the next, and waits for the rows of the next one's experts held here.
   virtual ExpertRows finish(DispatchTicket& ticket) = 0;
   /// Starts sending the outputs of the experts of the chunk finished last (same rows, same order) back to where the tokens live.

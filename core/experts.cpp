@@ -1,7 +1,10 @@
 #include "core/experts.h"
 
+#include <algorithm>
+#include <optional>
+
+#include "core/activation.h"
 #include "core/alignment.h"
-#include "core/swiglu.h"
 
 namespace switchyard {
 namespace {
@@ -29,76 +32,112 @@ at::Tensor aligned_zeros(const at::Tensor& weights_eRC) {
       .view(weights_eRC.sizes());
 }
 
+at::Tensor zeros_or_none(const at::Tensor& weights) {
+  return weights.defined() ? at::zeros_like(weights) : at::Tensor();
+}
+
+/// autograd's functions take undefined tensors in this form only.
+using Optional = std::optional<at::Tensor>;
+
 struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, const at::Tensor& gate_up_e2FD, const at::Tensor& down_eDF,
-                            const std::vector<int64_t>& row_counts_e) {
-    const int64_t R = x_RD.size(0), F = down_eDF.size(2);
-    auto gate_up_R2F = at::empty({R, 2 * F}, x_RD.options());
-    auto activation_RF = at::empty({R, F}, x_RD.options());
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, const at::Tensor& up_eWD, const at::Tensor& down_eDF,
+                            const Optional& up_bias, const Optional& down_bias, const Optional& dropout,
+                            const std::vector<int64_t>& row_counts_e, int64_t kind) {
+    const auto up_bias_eW = up_bias.value_or(at::Tensor()), down_bias_eD = down_bias.value_or(at::Tensor()),
+               dropout_RF = dropout.value_or(at::Tensor());
+    const int64_t R = x_RD.size(0);
+    auto up_RW = at::empty({R, up_eWD.size(1)}, x_RD.options());
+    auto activation_RF = at::empty({R, down_eDF.size(2)}, x_RD.options());
     auto y_RD = at::empty_like(x_RD);
     for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
-      auto gate_up = gate_up_R2F.narrow(0, first, rows);
+      auto up = up_RW.narrow(0, first, rows);
       auto activation = activation_RF.narrow(0, first, rows);
       auto y = y_RD.narrow(0, first, rows);
-      at::mm_out(gate_up, x_RD.narrow(0, first, rows), gate_up_e2FD[expert].t());
-      swiglu_out(activation, gate_up);
+      at::mm_out(up, x_RD.narrow(0, first, rows), up_eWD[expert].t());
+      if (up_bias_eW.defined()) up.add_(up_bias_eW[expert]);
+      activation_out(activation, up, static_cast<Activation>(kind));
+      if (dropout_RF.defined()) activation.mul_(dropout_RF.narrow(0, first, rows));
       at::mm_out(y, activation, down_eDF[expert].t());
+      if (down_bias_eD.defined()) y.add_(down_bias_eD[expert]);
     });
-    context->save_for_backward({x_RD, gate_up_e2FD, down_eDF, gate_up_R2F, activation_RF});
+    context->save_for_backward({x_RD, up_eWD, down_eDF, up_bias_eW, down_bias_eD, dropout_RF, up_RW, activation_RF});
     context->saved_data["row_counts"] = row_counts_e;
+    context->saved_data["kind"] = kind;
     return y_RD;
   }
 
   static tensor_list backward(AutogradContext* context, const tensor_list& grads) {
     const auto saved = context->get_saved_variables();
-    const auto &x_RD = saved[0], &gate_up_e2FD = saved[1], &down_eDF = saved[2], &gate_up_R2F = saved[3], &activation_RF = saved[4];
+    const auto &x_RD = saved[0], &up_eWD = saved[1], &down_eDF = saved[2], &dropout_RF = saved[5], &up_RW = saved[6],
+               &activation_RF = saved[7];
     const auto row_counts_e = context->saved_data["row_counts"].toIntVector();
+    const auto kind = static_cast<Activation>(context->saved_data["kind"].toInt());
     const auto grad_y_RD = grads[0].contiguous();
     auto grad_x_RD = at::empty_like(x_RD);
     auto grad_activation_RF = at::empty_like(activation_RF);
-    auto grad_gate_up_R2F = at::empty_like(gate_up_R2F);
-    auto grad_gate_up_e2FD = aligned_zeros(gate_up_e2FD);
+    auto grad_up_RW = at::empty_like(up_RW);
+    auto grad_up_eWD = aligned_zeros(up_eWD);
     auto grad_down_eDF = aligned_zeros(down_eDF);
+    auto grad_up_bias_eW = zeros_or_none(saved[3]), grad_down_bias_eD = zeros_or_none(saved[4]);
     for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
       const auto grad_y = grad_y_RD.narrow(0, first, rows);
       auto grad_activation = grad_activation_RF.narrow(0, first, rows);
-      auto grad_gate_up = grad_gate_up_R2F.narrow(0, first, rows);
+      auto grad_up = grad_up_RW.narrow(0, first, rows);
       auto grad_x = grad_x_RD.narrow(0, first, rows);
-      auto grad_down = grad_down_eDF[expert];
-      auto grad_gate_up_weight = grad_gate_up_e2FD[expert];
+      auto grad_down_weight = grad_down_eDF[expert];
+      auto grad_up_weight = grad_up_eWD[expert];
       at::mm_out(grad_activation, grad_y, down_eDF[expert]);
-      at::mm_out(grad_down, grad_y.t(), activation_RF.narrow(0, first, rows));
-      swiglu_backward_out(grad_gate_up, grad_activation, gate_up_R2F.narrow(0, first, rows));
-      at::mm_out(grad_x, grad_gate_up, gate_up_e2FD[expert]);
-      at::mm_out(grad_gate_up_weight, grad_gate_up.t(), x_RD.narrow(0, first, rows));
+      at::mm_out(grad_down_weight, grad_y.t(), activation_RF.narrow(0, first, rows));
+      if (dropout_RF.defined()) grad_activation.mul_(dropout_RF.narrow(0, first, rows));
+      activation_backward_out(grad_up, grad_activation, up_RW.narrow(0, first, rows), kind);
+      at::mm_out(grad_x, grad_up, up_eWD[expert]);
+      at::mm_out(grad_up_weight, grad_up.t(), x_RD.narrow(0, first, rows));
+      if (grad_up_bias_eW.defined()) grad_up_bias_eW[expert].copy_(grad_up.sum(0));
+      if (grad_down_bias_eD.defined()) grad_down_bias_eD[expert].copy_(grad_y.sum(0));
     });
-    return {grad_x_RD, grad_gate_up_e2FD, grad_down_eDF, {}};
+    return {grad_x_RD, grad_up_eWD, grad_down_eDF, grad_up_bias_eW, grad_down_bias_eD, {}, {}, {}};
   }
 };
 
-}  // namespace
-
-at::Tensor apply_experts(const ExpertRows& input, const at::Tensor& gate_up_e2FD, const at::Tensor& down_eDF) {
-  int64_t rows = 0;
-  for (const int64_t count : input.row_counts_e) rows += padded_rows(count);
-  TORCH_CHECK(static_cast<int64_t>(input.row_counts_e.size()) == down_eDF.size(0) && input.rows_RD.size(0) == rows,
-              "apply_experts: ", input.row_counts_e.size(), " counts with ", rows, " padded rows, ", down_eDF.size(0), " experts with ",
-              input.rows_RD.size(0), " rows");
-  return ApplyExperts::apply(input.rows_RD, gate_up_e2FD, down_eDF, input.row_counts_e);
+/// `tensor` by chunk, as one node, whose backward puts the chunks' gradients together without adding.
+std::vector<at::Tensor> split(const at::Tensor& tensor, const std::vector<int64_t>& sizes) {
+  return tensor.defined() ? tensor.split_with_sizes(sizes) : std::vector<at::Tensor>(sizes.size());
 }
 
-ExpertsImpl::ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, int64_t ffn_hidden_size)
-    : gate_up_e2FD_(register_parameter("gate_up", at::empty({num_local_experts, 2 * ffn_hidden_size, hidden_size}))),
-      down_eDF_(register_parameter("down", at::empty({num_local_experts, hidden_size, ffn_hidden_size}))) {}
+}  // namespace
+
+at::Tensor apply_experts(const ExpertRows& input, const ExpertWeights& weights, Activation activation, const at::Tensor& dropout_RF) {
+  int64_t rows = 0;
+  for (const int64_t count : input.row_counts_e) rows += padded_rows(count);
+  TORCH_CHECK(static_cast<int64_t>(input.row_counts_e.size()) == weights.down_eDF.size(0) && input.rows_RD.size(0) == rows,
+              "apply_experts: ", input.row_counts_e.size(), " counts with ", rows, " padded rows, ", weights.down_eDF.size(0),
+              " experts with ", input.rows_RD.size(0), " rows");
+  return ApplyExperts::apply(input.rows_RD, weights.up_eWD, weights.down_eDF, Optional(weights.up_bias_eW), Optional(weights.down_bias_eD),
+                             Optional(dropout_RF), input.row_counts_e, static_cast<int64_t>(activation));
+}
+
+ExpertsImpl::ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, const MoeConfig& config) {
+  const int64_t e = num_local_experts * std::max<int64_t>(config.nested_experts, 1), D = hidden_size, F = config.ffn_hidden_size,
+                W = up_width(config.activation, F);
+  const std::string up = is_gated(config.activation) ? "gate_up" : "up";
+  weights_.up_eWD = register_parameter(up, at::empty({e, W, D}));
+  weights_.down_eDF = register_parameter("down", at::empty({e, D, F}));
+  if (config.nested_experts > 0) weights_.nested_router_MD = register_parameter("nested_router", at::empty({e, D}));
+  if (!config.expert_bias) return;
+  weights_.up_bias_eW = register_parameter(up + "_bias", at::empty({e, W}));
+  weights_.down_bias_eD = register_parameter("down_bias", at::empty({e, D}));
+}
 
 std::vector<ExpertWeights> ExpertsImpl::in_chunks(const std::vector<int64_t>& chunk_starts) const {
-  if (chunk_starts.size() == 2) return {{gate_up_e2FD_, down_eDF_}};
+  if (chunk_starts.size() == 2) return {weights_};
   std::vector<int64_t> sizes;
-  for (size_t c = 0; c + 1 < chunk_starts.size(); ++c) sizes.push_back(chunk_starts[c + 1] - chunk_starts[c]);
-  // One node, whose backward puts the chunks' gradients together without adding.
-  const auto gate_up = gate_up_e2FD_.split_with_sizes(sizes), down = down_eDF_.split_with_sizes(sizes);
+  const int64_t inside = weights_.down_eDF.size(0) / chunk_starts.back();
+  for (size_t c = 0; c + 1 < chunk_starts.size(); ++c) sizes.push_back((chunk_starts[c + 1] - chunk_starts[c]) * inside);
+  const auto up = split(weights_.up_eWD, sizes), down = split(weights_.down_eDF, sizes);
+  const auto up_bias = split(weights_.up_bias_eW, sizes), down_bias = split(weights_.down_bias_eD, sizes);
+  const auto nested_router = split(weights_.nested_router_MD, sizes);
   std::vector<ExpertWeights> chunks;
-  for (size_t c = 0; c < sizes.size(); ++c) chunks.push_back({gate_up[c], down[c]});
+  for (size_t c = 0; c < sizes.size(); ++c) chunks.push_back({up[c], down[c], up_bias[c], down_bias[c], nested_router[c]});
   return chunks;
 }
 

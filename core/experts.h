@@ -1,4 +1,4 @@
-// The experts of one layer that stand on this rank: stacked SwiGLU feed-forwards over rows sorted by expert.
+// The experts of one layer that stand on this rank: stacked feed-forwards over rows sorted by expert.
 // e experts held here, R rows (with padding), D model width, F expert width.
 #pragma once
 
@@ -8,28 +8,34 @@
 #include <torch/nn/pimpl.h>
 
 #include "core/dispatcher.h"
+#include "core/model_config.h"
 
 namespace switchyard {
 
-/// y_RD = down_e(swiglu(gate_up_e x)) for each expert's rows, as one autograd function: forward and backward are written together, so that
-/// they can be made fast without touching anything else. Padding rows come out as zeros. An expert without rows gets a zero gradient.
-at::Tensor apply_experts(const ExpertRows& input, const at::Tensor& gate_up_e2FD, const at::Tensor& down_eDF);
-
-/// Some of a rank's experts.
+/// Some of a rank's experts. W = F, or 2 F of gated activations.
 struct ExpertWeights {
-  at::Tensor gate_up_e2FD;
+  at::Tensor up_eWD;
   at::Tensor down_eDF;
+  at::Tensor up_bias_eW = {};        ///< undefined = none
+  at::Tensor down_bias_eD = {};      ///< undefined = none
+  at::Tensor nested_router_MD = {};  ///< the gates inside experts (core/nested_experts.h); undefined = the experts are plain
 };
+
+/// y_RD = down_e(dropout(activation(up_e x + bias_e))) + bias_e for each expert's rows, as one autograd function: forward and backward are
+/// written together, so that they can be made fast without touching anything else. Padding rows mean nothing; their gradients must be zero.
+/// An expert without rows gets a zero gradient. dropout_RF: what the activations are multiplied by; undefined = 1.
+at::Tensor apply_experts(const ExpertRows& input, const ExpertWeights& weights, Activation activation, const at::Tensor& dropout_RF = {});
 
 class ExpertsImpl : public torch::nn::Module {
  public:
-  ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, int64_t ffn_hidden_size);
+  /// Parameters: gate_up (or up) [e, W, D] and down [e, D, F]; with expert_bias gate_up_bias (or up_bias) [e, W] and down_bias [e, D]. With
+  /// nested experts e counts those inside, and there is nested_router [e, D].
+  ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, const MoeConfig& config);
   /// The weights by chunk of a dispatcher (see TokenDispatcher::chunk_starts), for apply_experts.
   std::vector<ExpertWeights> in_chunks(const std::vector<int64_t>& chunk_starts) const;
 
  private:
-  at::Tensor gate_up_e2FD_;
-  at::Tensor down_eDF_;
+  ExpertWeights weights_;
 };
 TORCH_MODULE(Experts);
 

@@ -1,19 +1,23 @@
-// The dense feed-forward block: down(swiglu(gate_up x)). Also the shared expert of an MoE layer.
+// The dense feed-forward block: down(activation(up x)). Also the shared expert of an MoE layer.
 #pragma once
 
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include "core/model_config.h"
+
 namespace switchyard {
 
 class FeedForwardImpl : public torch::nn::Module {
  public:
-  FeedForwardImpl(int64_t hidden_size, int64_t ffn_hidden_size);
+  /// Parameters: gate_up [2 F, D] of gated activations, up [F, D] of others; down [D, F].
+  FeedForwardImpl(int64_t hidden_size, int64_t ffn_hidden_size, Activation activation);
   /// x [..., D] -> the same shape.
   at::Tensor forward(const at::Tensor& x);
 
  private:
-  at::Tensor gate_up_2FD_;
+  Activation activation_;
+  at::Tensor up_WD_;
   at::Tensor down_DF_;
 };
 TORCH_MODULE(FeedForward);

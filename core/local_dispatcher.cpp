@@ -30,7 +30,7 @@ class LocalDispatcher : public TokenDispatcher {
   LocalDispatcher(int64_t num_experts, int64_t num_chunks)
       : num_experts_(num_experts), chunk_starts_(chunk_starts_of(num_experts, num_chunks)) {}
 
-  std::unique_ptr<DispatchTicket> begin(const at::Tensor& x_TD, const Routing& routing) override {
+  std::unique_ptr<DispatchTicket> begin(const at::Tensor& x_TD, const Routing& routing, const at::Tensor& label_T) override {
     TORCH_CHECK(routing.num_experts == num_experts_, "dispatch: a routing over ", routing.num_experts, " experts in a dispatcher of ",
                 num_experts_);
     const int64_t num_tokens = x_TD.size(0);
@@ -46,7 +46,8 @@ class LocalDispatcher : public TokenDispatcher {
     const auto token_R = at::full({num_rows}, -1, row_A.options()).scatter_(0, row_A, token_A);
     ticket->slot_TK = slots_by_token(token_A, choice_A, row_A, num_tokens, routing.num_choices);
     ticket->weight_TK = weights_by_token(routing, num_tokens);
-    ticket->chunks = in_chunks(dispatch_rows(x_TD, token_R, ticket->slot_TK), row_counts_E);
+    const auto label_R = label_T.defined() ? labels_of(token_R, label_T) : at::Tensor();
+    ticket->chunks = in_chunks(dispatch_rows(x_TD, token_R, ticket->slot_TK), row_counts_E, label_R);
     return ticket;
   }
 
@@ -71,8 +72,8 @@ class LocalDispatcher : public TokenDispatcher {
  private:
   static LocalTicket& of(DispatchTicket& ticket) { return dynamic_cast<LocalTicket&>(ticket); }
 
-  std::vector<ExpertRows> in_chunks(const at::Tensor& rows_RD, const std::vector<int64_t>& row_counts_E) const {
-    if (chunk_starts_.size() == 2) return {{rows_RD, row_counts_E}};
+  std::vector<ExpertRows> in_chunks(const at::Tensor& rows_RD, const std::vector<int64_t>& row_counts_E, const at::Tensor& label_R) const {
+    if (chunk_starts_.size() == 2) return {{rows_RD, row_counts_E, label_R}};
     std::vector<ExpertRows> chunks;
     std::vector<int64_t> sizes;
     for (size_t c = 0; c + 1 < chunk_starts_.size(); ++c) {
@@ -80,7 +81,11 @@ class LocalDispatcher : public TokenDispatcher {
       sizes.push_back(sum_of_padded(chunks.back().row_counts_e));
     }
     const auto parts = rows_RD.split_with_sizes(sizes);  // one node, whose backward puts the parts together without adding
-    for (size_t c = 0; c < chunks.size(); ++c) chunks[c].rows_RD = parts[c];
+    const auto labels = label_R.defined() ? label_R.split_with_sizes(sizes) : std::vector<at::Tensor>(sizes.size());
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      chunks[c].rows_RD = parts[c];
+      chunks[c].label_R = labels[c];
+    }
     return chunks;
   }
 

@@ -14,12 +14,24 @@
 
 namespace switchyard {
 
+/// How the first dimension of an MoE layer's expert parameters counts, those inside nested experts one by one.
+struct HeldExperts {
+  int64_t num_experts = 0;  ///< of the whole model's layer
+  int64_t first = 0;        ///< the first one here
+};
+
 struct MoeOutput {
   at::Tensor y_BSD;
   RoutingStatistics statistics;
 };
 
 class MoeLayerImpl : public torch::nn::Module {
+  /// Sums of the gates inside the experts held here, chunk by chunk.
+  struct NestedSums {
+    std::vector<at::Tensor> assigned_M;
+    std::vector<at::Tensor> probability_M;
+  };
+
  public:
   /// `dispatcher` says which experts stand here, and in how many chunks rows travel; it may be shared between layers.
   MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution = {});
@@ -27,21 +39,32 @@ class MoeLayerImpl : public torch::nn::Module {
   /// Collective over the dispatcher's ranks.
   MoeOutput forward(const at::Tensor& x_BSD, const TokenContext& context);
 
+  const Router& router() const { return router_; }
   const Experts& experts() const { return experts_; }
-  const TokenDispatcher& dispatcher() const { return *dispatcher_; }
+  HeldExperts held_experts() const;
 
  private:
   /// The sum of every token's experts, the shared one too.
-  at::Tensor apply_experts_to(const at::Tensor& x_TD, const Routing& kept, const TokenContext& context);
+  at::Tensor apply_experts_to(const at::Tensor& x_TD, const Routing& kept, const TokenContext& context, NestedSums& nested);
+  at::Tensor outputs_of(const ExpertRows& input, const ExpertWeights& weights, const TokenContext& context, NestedSums& nested) const;
+  std::unique_ptr<DispatchTicket> begin_dispatch(const at::Tensor& x_TD, const Routing& kept, const TokenContext& context);
+  /// What tells the tokens of the step apart; undefined where nobody asks.
+  at::Tensor row_labels(const TokenContext& context) const;
+  /// [R, F], 0 or 1 / (1 - expert_dropout); undefined without dropout.
+  at::Tensor dropout_of(const ExpertRows& input, const TokenContext& context) const;
+  at::Tensor joined(const at::Tensor& x_TD, const at::Tensor& y_TD, const at::Tensor& shared_TD);
   at::Tensor shared_output(const at::Tensor& x_TD);
+  void add_nested(RoutingStatistics& statistics, const NestedSums& nested, int64_t num_sequences) const;
 
   MoeConfig config_;
+  bool fills_capacity_;
   bool overlap_shared_expert_;
   std::shared_ptr<TokenDispatcher> dispatcher_;
   Router router_{nullptr};
   Experts experts_{nullptr};
   FeedForward shared_expert_{nullptr};
   at::Tensor shared_gate_1D_;
+  at::Tensor residual_2D_;
 };
 TORCH_MODULE(MoeLayer);
 

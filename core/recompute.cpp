@@ -55,14 +55,30 @@ struct Recipe : torch::CustomClassHolder {
 };
 using RecipePtr = c10::intrusive_ptr<Recipe>;
 
-constexpr size_t kNumStatistics = 11;
+constexpr size_t kNumStatistics = 18;
 static_assert(sizeof(RoutingStatistics) == kNumStatistics * sizeof(at::Tensor), "a new field must be listed below");
 
 /// The first kNumDifferentiable carry gradients.
-constexpr size_t kNumDifferentiable = 2;
+constexpr size_t kNumDifferentiable = 6;
 std::array<at::Tensor*, kNumStatistics> fields_of(RoutingStatistics& s) {
-  return {&s.probability_BE, &s.z_B,       &s.assigned_BE,         &s.dropped_BE, &s.tokens_B,    &s.lost_tokens_B,
-          &s.gate_mass_B,    &s.entropy_B, &s.dropped_gate_mass_B, &s.margin_B,   &s.non_finite_B};
+  return {&s.probability_BE,
+          &s.load_BE,
+          &s.group_load_BG,
+          &s.z_B,
+          &s.domain_B,
+          &s.nested_probability_BM,
+          &s.nested_assigned_BM,
+          &s.assigned_BE,
+          &s.dropped_BE,
+          &s.first_choice_BE,
+          &s.group_visits_BG,
+          &s.tokens_B,
+          &s.lost_tokens_B,
+          &s.gate_mass_B,
+          &s.dropped_gate_mass_B,
+          &s.entropy_B,
+          &s.margin_B,
+          &s.non_finite_B};
 }
 
 /// y, then the fields of each layer's statistics.

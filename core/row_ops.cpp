@@ -224,4 +224,10 @@ at::Tensor invert_places(const at::Tensor& place_N, int64_t num_places) {
   return inverse.narrow(0, 0, num_places);
 }
 
+at::Tensor labels_of(const at::Tensor& index_R, const at::Tensor& label_T) {
+  const auto nothing = at::scalar_tensor(-1, label_T.options());
+  if (label_T.size(0) == 0) return at::full(index_R.sizes(), -1, label_T.options());
+  return label_T.index_select(0, index_R.clamp_min(0)).where(index_R >= 0, nothing);
+}
+
 }  // namespace switchyard

@@ -23,6 +23,9 @@ at::Tensor combine_rows(const at::Tensor& rows_RD, const at::Tensor& slot_TK, co
 at::Tensor slots_by_token(const at::Tensor& token_N, const at::Tensor& choice_N, const at::Tensor& row_N, int64_t num_tokens,
                           int64_t num_choices);
 
+/// label_R[r] = label_T[index_R[r]], -1 where the index is -1.
+at::Tensor labels_of(const at::Tensor& index_R, const at::Tensor& label_T);
+
 /// The inverse of a list of distinct places: inverse_R[place_N[n]] = n, -1 where no n goes. place_N may hold -1.
 at::Tensor invert_places(const at::Tensor& place_N, int64_t num_places);
 

@@ -1,6 +1,7 @@
-// A decoder-only transformer: pre-norm blocks of attention and a feed-forward or an MoE layer, as the configuration's pattern says.
+// A decoder-only transformer: pre-norm blocks of attention (or an LSTM) and a feed-forward or an MoE layer, as the configuration says.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include <torch/nn/pimpl.h>
 
 #include "core/attention.h"
+#include "core/lstm.h"
 #include "core/model_config.h"
 #include "core/moe_layer.h"
 #include "core/norm.h"
@@ -15,11 +17,14 @@
 
 namespace switchyard {
 
-/// x += attention(norm(x)); x += channel_mixer(norm(x)), the channel mixer being a FeedForward or a MoeLayer.
+/// The dispatcher of the MoE layers that have so many experts.
+using Dispatchers = std::map<int64_t, std::shared_ptr<TokenDispatcher>>;
+
+/// x += sequence_mixer(norm(x)); x += channel_mixer(norm(x)): Attention or Lstm, FeedForward or MoeLayer.
 class BlockImpl : public torch::nn::Module {
  public:
-  BlockImpl(const ModelConfig& config, bool is_moe, const std::shared_ptr<TokenDispatcher>& dispatcher,
-            const ExecutionConfig& execution = {});
+  /// config: as this block sees it (ModelConfig::at_layer).
+  BlockImpl(const ModelConfig& config, const Dispatchers& dispatchers, const ExecutionConfig& execution = {});
   /// x_BSD -> the same shape. A MoE block appends its statistics.
   at::Tensor forward(const at::Tensor& x_BSD, const AttentionPlan& attention, const TokenContext& context,
                      std::vector<RoutingStatistics>& statistics);
@@ -27,8 +32,11 @@ class BlockImpl : public torch::nn::Module {
   const MoeLayer& moe() const { return moe_; }  ///< empty in a dense block
 
  private:
-  RmsNorm attention_norm_{nullptr};
+  at::Tensor mix_sequence(const at::Tensor& normed_BSD, const AttentionPlan& attention, const TokenContext& context);
+
+  RmsNorm sequence_norm_{nullptr};
   Attention attention_{nullptr};
+  Lstm lstm_{nullptr};
   RmsNorm channel_norm_{nullptr};
   FeedForward feed_forward_{nullptr};
   MoeLayer moe_{nullptr};
@@ -44,14 +52,16 @@ struct TransformerOutput {
 class TransformerImpl : public torch::nn::Module {
  public:
   /// Parameters are allocated in fp32 on the CPU and not yet initialised: initialize_parameters() or a checkpoint fills them.
-  /// `dispatcher`: unused by a dense model, which may hand in null.
-  TransformerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution = {});
+  /// `dispatchers`: one for each number of experts in the model; none for a dense one.
+  TransformerImpl(const ModelConfig& config, const Dispatchers& dispatchers, const ExecutionConfig& execution = {});
 
   /// context.token_ids_BS are the inputs. Collective over the dispatcher's ranks.
   TransformerOutput forward(const TokenContext& context);
   /// hidden [..., D] -> logits [..., V] in the run dtype.
   at::Tensor logits(const at::Tensor& hidden);
 
+  /// In the order of blocks.
+  std::vector<MoeLayer> moe_layers() const;
   /// Every parameter under its global name, in a fixed order.
   std::vector<NamedParameter> parameters_by_name() const;
   const ModelConfig& config() const { return config_; }

@@ -38,6 +38,7 @@ int64_t sum_of_padded(const std::vector<int64_t>& counts) {
 struct Chunk {
   RowCounts counts;
   at::Tensor rows;       ///< until they are sent
+  at::Tensor labels;     ///< of the rows; undefined = none travel
   at::Tensor in_flight;  ///< rows to the experts, then outputs back
   RowExchangePtr to_experts;
   RowExchangePtr to_tokens;
@@ -57,9 +58,15 @@ void start(Chunk& chunk, const CommunicatorPtr& group) {
   const auto& counts = chunk.counts;
   chunk.to_experts = c10::make_intrusive<RowExchange>(group, counts.send_rows_S, counts.receive_rows_S);
   chunk.in_flight = begin_exchange(std::exchange(chunk.rows, {}), chunk.to_experts);
+  std::unique_ptr<Work> labels_on_their_way;
+  if (chunk.labels.defined()) {
+    const auto mine = std::exchange(chunk.labels, at::empty({sum_of(counts.receive_rows_S)}, chunk.labels.options()));
+    labels_on_their_way = group->all_to_all(mine.contiguous(), counts.send_rows_S, chunk.labels, counts.receive_rows_S);
+  }
   // The rest is done while the rows travel.
   chunk.row_A = rows_of_arrivals(counts.arriving_Se, sum_of(counts.receive_rows_S));
   chunk.arrival_R = invert_places(chunk.row_A, sum_of_padded(counts.row_counts_e));
+  if (labels_on_their_way) labels_on_their_way->wait();
 }
 
 class AllToAllDispatcher : public TokenDispatcher {
@@ -69,7 +76,7 @@ class AllToAllDispatcher : public TokenDispatcher {
     if (num_chunks > 1) place_E1_ = places_by_chunk(chunk_starts_, group_->size());
   }
 
-  std::unique_ptr<DispatchTicket> begin(const at::Tensor& x_TD, const Routing& routing) override {
+  std::unique_ptr<DispatchTicket> begin(const at::Tensor& x_TD, const Routing& routing, const at::Tensor& label_T) override {
     TORCH_CHECK(routing.num_experts == num_experts_, "dispatch: a routing over ", routing.num_experts, " experts in a dispatcher of ",
                 num_experts_);
     const int64_t num_tokens = x_TD.size(0);
@@ -86,6 +93,10 @@ class AllToAllDispatcher : public TokenDispatcher {
     // One node, whose backward puts the chunks together without adding: a token's gradient is summed once, in the order of choice.
     const auto rows = num_chunks() == 1 ? std::vector{rows_AD} : rows_AD.split_with_sizes(rows_by_chunk);
     for (size_t c = 0; c < num_chunks(); ++c) ticket->chunks[c].rows = rows[c];
+    if (label_T.defined()) {
+      const auto labels = labels_of(token_A, label_T).split_with_sizes(rows_by_chunk);
+      for (size_t c = 0; c < num_chunks(); ++c) ticket->chunks[c].labels = labels[c];
+    }
     start(ticket->chunks[0], group_);
     ticket->weight_TK = weights_by_token(routing, num_tokens);
     return ticket;
@@ -96,7 +107,8 @@ class AllToAllDispatcher : public TokenDispatcher {
     auto& chunk = mine.chunks.at(mine.num_finished++);
     if (mine.num_finished < num_chunks()) start(mine.chunks[mine.num_finished], group_);
     const auto arrivals_AD = finish_exchange(std::exchange(chunk.in_flight, {}), chunk.to_experts);
-    return {dispatch_rows(arrivals_AD, chunk.arrival_R, chunk.row_A.unsqueeze(1)), chunk.counts.row_counts_e};
+    const auto label_R = chunk.labels.defined() ? labels_of(chunk.arrival_R, chunk.labels) : at::Tensor();
+    return {dispatch_rows(arrivals_AD, chunk.arrival_R, chunk.row_A.unsqueeze(1)), chunk.counts.row_counts_e, label_R};
   }
 
   void combine_begin(DispatchTicket& ticket, const at::Tensor& outputs_RD) override {

@@ -46,7 +46,8 @@ inline ModelConfig disturbable_model() {
 /// Hidden states, every statistic and every gradient on this rank, by name. `skewed`: all routers send everything to experts 0 and 1.
 inline std::map<std::string, at::Tensor> pass_of(const CommunicatorPtr& group, const ModelConfig& config, at::ScalarType dtype,
                                                  const Execution& execution, bool skewed) {
-  Transformer model(config, make_all_to_all_dispatcher(config.moe->num_experts, group, execution.num_chunks), execution.config);
+  const int64_t E = config.moe->num_experts;
+  Transformer model(config, Dispatchers{{E, make_all_to_all_dispatcher(E, group, execution.num_chunks)}}, execution.config);
   initialize_parameters(model->parameters_by_name(), config, /*seed=*/7);
   model->to(dtype);
   if (skewed) {

@@ -9,6 +9,7 @@
 #include "training/documents.h"
 #include "training/optimizer.h"
 #include "training/routing_record.h"
+#include "training/selection_bias.h"
 #include "training/training_step.h"
 
 namespace switchyard {
@@ -58,7 +59,7 @@ inline Batch batch_of_tokens(const at::Tensor& tokens, const at::Tensor& mask_BS
   batch.targets_BS = tokens.narrow(1, 1, S).contiguous();
   batch.mask_BS = mask_BS;
   batch.global_sample_B = at::arange(first, first + count, at::kLong);
-  batch.domain_B = at::zeros({count}, at::kLong);
+  batch.domain_B = batch.global_sample_B.remainder(3);
   return batch;
 }
 
@@ -121,23 +122,25 @@ inline void zero_routers(ParameterGroup& dense) {
 }
 
 /// The tensors that the ranks' pieces make up; NaN where an element is in no piece, or in several. Collective.
-inline TensorMap whole_tensors(ParameterStore& store, const ProcessMesh& mesh, const std::vector<std::string>& prefixes) {
+inline TensorMap whole_tensors(ModelInstance& model, const ProcessMesh& mesh, const std::vector<std::string>& prefixes) {
   struct Place {
     int64_t begin;
     std::vector<int64_t> shape;
   };
   std::map<std::string, Place> places;
   int64_t numel = 0;
-  for (const auto& group : store.groups()) {
+  const auto add = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    places[name] = {numel, shape};
+    numel += c10::multiply_integers(shape);
+  };
+  for (const auto& group : model.store->groups()) {
     for (const auto& slot : group.slots) {
-      for (const auto& prefix : prefixes) {
-        places[prefix + slot.name] = {numel, slot.global_shape()};
-        numel += c10::multiply_integers(slot.global_shape());
-      }
+      for (const auto& prefix : prefixes) add(prefix + slot.name, slot.global_shape());
     }
   }
+  for (const auto& buffer : model.transformer->named_buffers()) add("model." + buffer.key(), buffer.value().sizes().vec());
   const auto values_and_counts = at::zeros({2, numel}, at::kDouble);
-  for (const auto& piece : checkpoint_pieces(store, mesh)) {
+  for (const auto& piece : checkpoint_pieces(model, mesh)) {
     const auto place = places.find(piece.tensor);
     if (place == places.end()) continue;
     const auto part = values_and_counts.narrow(1, place->second.begin + piece.begin, piece.data.numel());
@@ -190,7 +193,7 @@ inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& worl
   const auto recorder = trace_routing(job, world, training_step);
   if (trace) training_step.trace_routing(trace);
   const auto& optimizer = job.optimizer;
-  LayoutTrace run{.steps = {}, .initial = whole_tensors(*model.store, mesh, {"model."}), .tensors = {}};
+  LayoutTrace run{.steps = {}, .initial = whole_tensors(model, mesh, {"model."}), .tensors = {}};
   for (int64_t step = 1; step <= job.steps; ++step) {
     const auto result = training_step.run(micro_batches(job, step, *world), step);
     if (recorder) recorder->write(step);
@@ -199,8 +202,9 @@ inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& worl
     adamw_step(*model.store, optimizer, optimizer.learning_rate, step,
                norm > optimizer.clip_grad_norm ? optimizer.clip_grad_norm / norm : 1.0);
     gather_weights(*model.store, mesh);
+    update_selection_bias(model.transformer, result.sums.layers);
   }
-  run.tensors = whole_tensors(*model.store, mesh, {"model.", "exp_avg.", "exp_avg_sq."});
+  run.tensors = whole_tensors(model, mesh, {"model.", "exp_avg.", "exp_avg_sq."});
   run.replica_spread = replica_spread(model, run.steps, mesh);
   return run;
 }

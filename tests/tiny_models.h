@@ -44,13 +44,18 @@ inline ModelConfig tiny_config(bool moe = true) {
   return config;
 }
 
-inline std::shared_ptr<TokenDispatcher> local_dispatcher(const ModelConfig& config) {
-  return config.moe ? make_local_dispatcher(config.moe->num_experts) : nullptr;
+inline Dispatchers local_dispatchers(const ModelConfig& config) {
+  Dispatchers dispatchers;
+  for (const int64_t layer : config.moe_layers()) {
+    const int64_t num_experts = config.at_layer(layer).moe->num_experts;
+    dispatchers[num_experts] = make_local_dispatcher(num_experts);
+  }
+  return dispatchers;
 }
 
 /// A model with initial weights, all experts here, in `dtype`.
 inline Transformer tiny_model(const ModelConfig& config, at::ScalarType dtype = at::kDouble, uint64_t seed = 7) {
-  Transformer model(config, local_dispatcher(config));
+  Transformer model(config, local_dispatchers(config));
   initialize_parameters(model->parameters_by_name(), config, seed);
   model->to(dtype);
   return model;

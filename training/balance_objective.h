@@ -1,6 +1,7 @@
 // The balancing part of a step's objective: every term over its scope, micro-batch by micro-batch.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,13 @@ struct TermValue {
 
 /// What a step's global batch consists of, and how many micro-batches of it each rank computes.
 struct StepCounts {
+  int64_t step = 1;            ///< at which coefficients are taken
   double num_tokens = 0.0;     ///< unmasked
   double num_sequences = 0.0;  ///< with a token
   int64_t micro_batches_per_rank = 1;
 };
 
-/// A term's objective and gradient by scope (AuxLossScope), S being sums over tokens:
+/// A term's objective and gradient by its scope (AuxLossScope), S being sums over tokens:
 ///   sequence      mean over the sequences of value(S of the sequence)
 ///   micro_batch   mean over the micro-batches of all ranks of value(S of the micro-batch)
 ///   global_batch  value(S of the step), exact; with several micro-batches a rank they are counted in a forward of their own first
@@ -71,32 +73,36 @@ class BalanceObjective {
 
  private:
   using PackedLayers = std::vector<at::Tensor>;  ///< RoutingSums::packed() of each MoE layer, without gradients
-  /// The sums at which this step takes the gradients of terms over all ranks: none are taken, all of the step, those so far, the last
-  /// step's.
-  enum class Tangent { kNone, kStep, kSoFar, kLastStep };
+  /// The sums at which a term takes its gradient: none (its scope is a part of the batch, or it has no coefficient), the step's tokens
+  /// alone, the whole step's, those of the step so far, the last step's.
+  enum class Tangent { kNone, kTokens, kStep, kSoFar, kLastStep };
 
-  Tangent choose_tangent() const;
-  bool knows_step_sums() const { return tangent_ == Tangent::kStep || tangent_ == Tangent::kSoFar; }
-  void take_gradients_at(const PackedLayers& sums);
+  Tangent tangent_of(const BalanceTerm& term, double coefficient) const;
+  bool takes_any(Tangent tangent) const;
+  bool knows_step_sums() const { return takes_any(Tangent::kStep) || takes_any(Tangent::kSoFar); }
+  bool is_lagged() const;
+  std::vector<RoutingSums> unpacked(const PackedLayers& layers) const;
+  /// The sums brought to the step's number of tokens.
+  std::vector<RoutingSums> brought_to_step(const PackedLayers& sums) const;
   at::Tensor objective_of(size_t term, const std::vector<RoutingStatistics>& statistics, const std::vector<RoutingSums>& layers);
   double num_parts(AuxLossScope scope) const;
+  std::vector<int64_t> sizes() const;
 
   std::vector<BalanceTerm> terms_;
   CommunicatorPtr world_;
   at::TensorOptions options_;
-  int64_t num_experts_ = 0;
-  int64_t num_layers_ = 0;
-  AuxLossScope scope_ = AuxLossScope::kGlobalBatch;  ///< of all terms that are not linear
-  bool scope_matters_ = false;                       ///< one of them has a coefficient
-  PackedLayers last_step_;                           ///< global sums of the step before, with scope `lagged`
+  std::vector<SumsShape> shapes_;  ///< of each MoE layer
+  PackedLayers last_step_;         ///< global sums of the step before, with scope `lagged`
 
   // The step under way:
   StepCounts counts_;
-  Tangent tangent_ = Tangent::kNone;
+  std::vector<double> coefficients_;  ///< by term
+  std::vector<Tangent> tangents_;     ///< by term
+  std::map<Tangent, std::vector<RoutingSums>> tangent_sums_;
+  PackedLayers counting_;                  ///< this rank's micro-batches, counted before the first backward
+  PackedLayers step_sums_;                 ///< all ranks', the whole step's: where they are counted first
+  PackedLayers so_far_;                    ///< all ranks', of the micro-batches so far: where a term asks for it
   PackedLayers local_;                     ///< this rank's micro-batches so far
-  PackedLayers global_;                    ///< all ranks': the whole step's, or those of the micro-batches so far; empty if not known
-  std::vector<RoutingSums> tangent_sums_;  ///< as tangent_ says
-  std::vector<RoutingSums> tokens_only_;   ///< the step's sums, as far as linear terms look at them
   std::vector<at::Tensor> summed_values_;  ///< by term: this rank's values added up, where the scope has several
 };
 

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "core/balance.h"
@@ -15,6 +16,7 @@
 #include "training/evaluation.h"
 #include "training/hf_export.h"
 #include "training/layout_notes.h"
+#include "training/mixture_study.h"
 #include "training/numerics.h"
 #include "training/safetensors.h"
 #include "training/saved_run.h"
@@ -139,12 +141,8 @@ int eval_command(const EvalOptions& options, const Invocation& invocation) {
   auto model = load_model(run, mesh, invocation.launch.local_rank);
   enter(invocation.progress, Phase::kEvaluation);
   const auto domains = evaluate(model, data, mesh, run.config.training.micro_batch_size, run.config.evaluation.max_sequences);
-  std::vector<int64_t> moe_layers;
-  for (int64_t layer = 0; layer < run.config.model.num_layers; ++layer) {
-    if (run.config.model.is_moe_layer(layer)) moe_layers.push_back(layer);
-  }
   if (world->rank() == 0) {
-    std::cout << (options.json ? to_json(domains, run.step, moe_layers).dump() + "\n"
+    std::cout << (options.json ? to_json(domains, run.step, run.config.model.moe_layers()).dump() + "\n"
                                : fmt::format("{} after step {}\n{}", run.checkpoint.string(), run.step, to_table(domains)));
   }
   world->barrier();
@@ -177,6 +175,25 @@ int export_command(const ExportOptions& options) {
   const auto run = open_saved_run(options.run, {});
   export_hugging_face(run, options.to, options.dtype == "bf16" ? at::kBFloat16 : at::kFloat);
   std::cout << run.checkpoint.string() << " exported to " << options.to << "\n";
+  return 0;
+}
+
+int mixture_command(const MixtureOptions& options) {
+  const auto result = run_mixture_study(load_mixture_study(options.config));
+  if (options.json) {
+    const json answer = {{"loss", result.loss},
+                         {"squared_error", result.squared_error},
+                         {"separation", result.separation},
+                         {"num_owners", result.num_owners},
+                         {"cases_by_expert", result.cases_by_expert}};
+    std::cout << answer.dump() << "\n";
+    return 0;
+  }
+  std::cout << fmt::format("loss {:.4f}, squared error of the preferred expert {:.4f}, separation {:.3f}, {} owners\n", result.loss,
+                           result.squared_error, result.separation, result.num_owners);
+  for (size_t piece = 0; piece < result.cases_by_expert.size(); ++piece) {
+    std::cout << fmt::format("piece {}: cases by expert {}\n", piece, fmt::join(result.cases_by_expert[piece], " "));
+  }
   return 0;
 }
 

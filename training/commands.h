@@ -56,6 +56,12 @@ struct LogitsOptions {
 };
 int logits_command(const LogitsOptions& options);
 
+struct MixtureOptions {
+  std::string config;
+  bool json = false;
+};
+int mixture_command(const MixtureOptions& options);
+
 struct ExportOptions {
   std::string run;
   std::string to;

@@ -70,19 +70,6 @@ bool is_text(const YamlNode& node) {
   return node.kind == YamlNode::Kind::kScalar && !node.text.empty();
 }
 
-std::string list_text(const std::vector<std::string>& items) {
-  std::string text(1, '[');
-  text += join(items);
-  text += ']';
-  return text;
-}
-
-/// The value of a map with exactly one entry, `key`.
-const YamlNode* only_entry(const YamlNode& node, const std::string& key) {
-  const bool matches = node.kind == YamlNode::Kind::kMap && node.entries.size() == 1 && node.entries.front().key == key;
-  return matches ? &node.entries.front().value : nullptr;
-}
-
 }  // namespace
 
 std::optional<int64_t> parse_integer(std::string_view text) {
@@ -136,6 +123,13 @@ std::string quoted_text(const std::string& text) {
 std::string join(const std::vector<std::string>& parts) {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
+
+std::string list_text(const std::vector<std::string>& items) {
+  std::string text(1, '[');
+  text += join(items);
+  text += ']';
   return text;
 }
 
@@ -221,59 +215,6 @@ std::string TextListValue::write(const std::vector<std::string>& value) const {
   std::vector<std::string> quoted;
   for (const std::string& text : value) quoted.push_back(quoted_text(text));
   return list_text(quoted);
-}
-
-Problem MoeLayersValue::read(const YamlNode& node, MoeLayers& value) const {
-  if (const YamlNode* count = only_entry(node, "every")) return MoeLayersCountValue{MoeLayers::Kind::kEvery}.read(*count, value);
-  if (const YamlNode* count = only_entry(node, "first_dense")) return MoeLayersCountValue{MoeLayers::Kind::kFirstDense}.read(*count, value);
-  if (describe(node) == "all") {
-    value = {};
-    return std::nullopt;
-  }
-  if (node.kind != YamlNode::Kind::kList) return "is not one of " + range();
-  MoeLayers layers = {.kind = MoeLayers::Kind::kList};
-  for (const YamlNode& item : node.items) {
-    int64_t layer = 0;
-    if (Problem problem = IntegerValue{}.read(item, layer)) return "has the item " + describe(item) + ", which " + *problem;
-    layers.list.push_back(layer);
-  }
-  value = std::move(layers);
-  return std::nullopt;
-}
-
-std::string MoeLayersValue::write(const MoeLayers& value) const {
-  switch (value.kind) {
-    case MoeLayers::Kind::kEvery:
-      return value.count == 1 ? "all" : "{every: " + std::to_string(value.count) + "}";
-    case MoeLayers::Kind::kFirstDense:
-      return "{first_dense: " + std::to_string(value.count) + "}";
-    case MoeLayers::Kind::kList:
-      break;
-  }
-  std::vector<std::string> layers;
-  for (const int64_t layer : value.list) layers.push_back(std::to_string(layer));
-  return list_text(layers);
-}
-
-Problem MoeLayersCountValue::read(const YamlNode& node, MoeLayers& value) const {
-  int64_t count = 0;
-  if (Problem problem = count_range().read(node, count)) return problem;
-  value = {.kind = kind, .count = count};
-  return std::nullopt;
-}
-
-Problem CapacityGroupValue::read(const YamlNode& node, CapacityGroup& value) const {
-  if (describe(node) == "micro_batch") {
-    value.sequences = 0;
-    return std::nullopt;
-  }
-  const YamlNode* sequences = only_entry(node, "sequences");
-  if (sequences == nullptr) return "is not one of " + range();
-  return IntegerValue{.least = 1}.read(*sequences, value.sequences);
-}
-
-std::string CapacityGroupValue::write(const CapacityGroup& value) const {
-  return value.sequences == 0 ? "micro_batch" : "{sequences: " + std::to_string(value.sequences) + "}";
 }
 
 }  // namespace switchyard

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,6 +30,8 @@ std::string number_text(double value);
 std::string quoted_text(const std::string& text);
 /// "a, b, c"
 std::string join(const std::vector<std::string>& parts);
+/// "[a, b, c]"
+std::string list_text(const std::vector<std::string>& items);
 
 struct IntegerValue {
   int64_t least = 0;
@@ -60,6 +63,14 @@ struct OptionalNumberValue {
   std::string write(const std::optional<double>& value) const { return value ? number_text(*value) : "null"; }
   std::string type() const { return "number or null"; }
   std::string range() const { return number.range(); }
+};
+
+/// A number of 0 or more, or a map of steps to such numbers, which are joined by straight lines: `{0: 0.01, 1000: 0.001}`.
+struct CoefficientValue {
+  Problem read(const YamlNode& node, Coefficient& value) const;
+  std::string write(const Coefficient& value) const;
+  std::string type() const { return "number, or map of steps to numbers"; }
+  std::string range() const { return "0 or more"; }
 };
 
 struct BooleanValue {
@@ -122,6 +133,14 @@ struct WordValue {
     for (const auto& [word, meaning] : words) names.push_back(word);
     return join(names);
   }
+};
+
+/// A map of block numbers to numbers of experts: `{2: 16, 3: 32}`. `{}` = none.
+struct ExpertsByLayerValue {
+  Problem read(const YamlNode& node, std::map<int64_t, int64_t>& value) const;
+  std::string write(const std::map<int64_t, int64_t>& value) const;
+  std::string type() const { return "map of block numbers to integers"; }
+  std::string range() const { return "1 or more each"; }
 };
 
 /// `all`, `{every: n}`, `{first_dense: n}` or a list of block numbers.

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/balance.h"
 #include "core/host_copy.h"
 #include "core/loss.h"
 #include "parallel/global_sums.h"
@@ -45,7 +46,8 @@ DomainEvaluation evaluate_domain(ModelInstance& model, const EvaluationData& dat
     const double share = static_cast<double>(num_sequences) / static_cast<double>(data.num_sequences(domain));
     result.bits_per_byte = nats / std::numbers::ln2 / (*bytes * share);
   }
-  for (size_t l = 2; l < total.size(); ++l) result.layers.emplace_back(total[l], model.transformer->config().moe->num_experts);
+  const auto shapes = sums_shapes(model.transformer->config());
+  for (size_t l = 0; l < shapes.size(); ++l) result.layers.emplace_back(total[2 + l], shapes[l]);
   return result;
 }
 

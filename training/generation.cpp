@@ -5,6 +5,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include "core/dtypes.h"
+#include "core/error.h"
+#include "core/routing/routing_rule.h"
 #include "training/documents.h"
 
 namespace switchyard {
@@ -33,10 +35,17 @@ int64_t sample(at::Tensor logits_V, const SamplingOptions& options, at::Generato
   return (logits_V / options.temperature).softmax(0).multinomial(1, /*replacement=*/false, generator).item<int64_t>();
 }
 
+void refuse_to_look_ahead(const ModelConfig& config) {
+  if (!config.moe || !routing_rules().at(config.moe->router).looks_ahead) return;
+  throw UserError("generate: with model.moe.router = " + config.moe->router +
+                  " the experts of a token depend on the tokens behind it, which are not there yet; train with another rule to generate");
+}
+
 }  // namespace
 
 std::vector<int64_t> generate(ModelInstance& model, std::vector<int64_t> prompt, const SamplingOptions& options) {
   TORCH_CHECK(!prompt.empty(), "generate: the prompt needs at least one token");
+  refuse_to_look_ahead(model.transformer->config());
   at::NoGradGuard no_grad;
   auto generator = at::make_generator<at::CPUGeneratorImpl>(options.seed);
   const size_t prompt_length = prompt.size();

@@ -20,7 +20,8 @@ struct SamplingOptions {
 };
 
 /// Goes on from `prompt` (at least one token); returns the new tokens only. The model sees the last max_sequence_length tokens; every step
-/// computes them anew. Dropless. Collective over the model's expert group.
+/// computes them anew. Dropless, but for eval_capacity_factor. Collective
+/// over the model's expert group. Errors: UserError for a routing rule that looks at later tokens.
 std::vector<int64_t> generate(ModelInstance& model, std::vector<int64_t> prompt, const SamplingOptions& options);
 
 }  // namespace switchyard

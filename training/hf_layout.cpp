@@ -98,9 +98,27 @@ std::string joined(const std::vector<std::string>& reasons) {
   return text;
 }
 
-std::vector<std::string> against_mixtral(const ModelConfig& config) {
+/// What both MoE families lack.
+std::vector<std::string> against_a_softmax_router(const MoeConfig& moe) {
   std::vector<std::string> reasons;
+  if (!moe.num_experts_by_layer.empty()) reasons.push_back("model.moe.num_experts_by_layer");
+  if (moe.nested_experts > 0) reasons.push_back("model.moe.nested_experts");
+  if (moe.router != "top_k") reasons.push_back("model.moe.router = " + moe.router);
+  if (moe.score != ScoreFunction::kSoftmax) reasons.push_back("model.moe.score is not softmax");
+  if (moe.scale != 1.0) reasons.push_back("model.moe.scale");
+  if (moe.apply != ApplyWeight::kOutput) reasons.push_back("model.moe.apply = input");
+  if (moe.router_bias) reasons.push_back("model.moe.router_bias = true");
+  if (moe.activation != Activation::kSwiglu) reasons.push_back("model.moe.activation is not swiglu");
+  if (moe.expert_bias) reasons.push_back("model.moe.expert_bias = true");
+  if (moe.residual) reasons.push_back("model.moe.residual = true");
+  if (moe.groups > 1 && moe.group_top_k < moe.groups) reasons.push_back("model.moe.group_top_k");
+  if (moe.eval_capacity_factor) reasons.push_back("model.moe.eval_capacity_factor");
+  return reasons;
+}
+
+std::vector<std::string> against_mixtral(const ModelConfig& config) {
   const auto& moe = *config.moe;
+  auto reasons = against_a_softmax_router(moe);
   if (config.num_moe_layers() != config.num_layers) reasons.push_back("not every block is MoE (model.moe.layers)");
   if (!moe.renormalize) reasons.push_back("model.moe.renormalize = false");
   if (moe.shared_expert_ffn_hidden_size > 0) reasons.push_back("a shared expert");
@@ -109,7 +127,7 @@ std::vector<std::string> against_mixtral(const ModelConfig& config) {
 }
 
 std::vector<std::string> against_qwen2_moe(const ModelConfig& config) {
-  std::vector<std::string> reasons;
+  auto reasons = against_a_softmax_router(*config.moe);
   if (config.moe->shared_expert_ffn_hidden_size == 0) reasons.push_back("no shared expert");
   if (!config.moe->shared_expert_gate) reasons.push_back("model.moe.shared_expert_gate = false");
   if (!config.qkv_bias) reasons.push_back("model.qkv_bias = false");
@@ -119,7 +137,7 @@ std::vector<std::string> against_qwen2_moe(const ModelConfig& config) {
 void add_moe_keys(nlohmann::json& json, const ModelConfig& config, HfFamily family) {
   const auto& moe = *config.moe;
   json["num_experts_per_tok"] = moe.top_k;
-  json["router_aux_loss_coef"] = moe.aux_loss_coeff;
+  json["router_aux_loss_coef"] = moe.aux_loss_coeff.points.back().second;
   if (family == HfFamily::kMixtral) {
     json["num_local_experts"] = moe.num_experts;
     json["intermediate_size"] = moe.ffn_hidden_size;
@@ -142,6 +160,12 @@ void add_moe_keys(nlohmann::json& json, const ModelConfig& config, HfFamily fami
 }  // namespace
 
 HfFamily hf_family(const ModelConfig& config) {
+  if (config.sequence_mixer != SequenceMixer::kAttention) {
+    throw UserError("export: no Hugging Face layout here mixes sequences by an LSTM (model.sequence_mixer)");
+  }
+  if (config.activation != Activation::kSwiglu) {
+    throw UserError("export: no Hugging Face layout here has feed-forwards of another kind than SwiGLU (model.activation)");
+  }
   if (config.num_moe_layers() == 0) {
     if (config.qkv_bias)
       throw UserError("export: a dense model is exported as Llama, which has no biases on q, k, v alone (model.qkv_bias = true)");

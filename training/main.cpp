@@ -41,6 +41,7 @@ class CommandLine {
     add_generate();
     add_export();
     add_logits();
+    add_mixture();
   }
 
   int run(int argc, char** argv) {
@@ -130,6 +131,14 @@ class CommandLine {
     command->callback([this] { chosen_ = [this] { return logits_command(logits_); }; });
   }
 
+  void add_mixture() {
+    auto* command = add("mixture", "Train the adaptive mixture of local experts of 1991 on a small problem and show who took what",
+                        "switchyard mixture configs/adaptive_mixture.yaml");
+    command->add_option("config", mixture_.config, "configuration (YAML)")->required();
+    command->add_flag("--json", mixture_.json, "print JSON");
+    command->callback([this] { chosen_ = [this] { return mixture_command(mixture_); }; });
+  }
+
   CLI::App app_{"Switchyard: distributed training of Mixture-of-Experts transformers", "switchyard"};
   Invocation invocation_;
   TrainOptions train_;
@@ -138,6 +147,7 @@ class CommandLine {
   GenerateOptions generate_;
   ExportOptions export_;
   LogitsOptions logits_;
+  MixtureOptions mixture_;
   std::function<int()> chosen_;
 };
 

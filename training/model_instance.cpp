@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "core/balance.h"
 #include "core/error.h"
 #include "core/init.h"
 #include "parallel/all_to_all_dispatcher.h"
@@ -9,18 +10,25 @@
 namespace switchyard {
 namespace {
 
-struct NamedDispatcher {
-  std::shared_ptr<TokenDispatcher> dispatcher;
-  std::string all_to_all;
+struct NamedDispatchers {
+  Dispatchers dispatchers;
+  std::string all_to_all;  ///< which one carries the tokens; empty where none is needed
 };
 
-NamedDispatcher make_dispatcher(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh) {
+NamedDispatchers make_dispatchers(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh) {
   if (!config.moe) return {};
-  const auto& expert_group = mesh.group("expert");
-  if (expert_group->size() == 1) return {make_local_dispatcher(config.moe->num_experts, parallel.dispatch_chunks), ""};
-  auto choice = choose_all_to_all(*mesh.world(), expert_group, parallel.all_to_all);
-  return {make_all_to_all_dispatcher(config.moe->num_experts, std::move(choice.group), parallel.dispatch_chunks),
-          std::move(choice.description)};
+  NamedDispatchers made;
+  auto group = mesh.group("expert");
+  if (group->size() > 1) {
+    auto choice = choose_all_to_all(*mesh.world(), group, parallel.all_to_all);
+    group = std::move(choice.group);
+    made.all_to_all = std::move(choice.description);
+  }
+  for (const auto& shape : sums_shapes(config)) {
+    auto& dispatcher = made.dispatchers[shape.num_experts];
+    if (!dispatcher) dispatcher = make_all_to_all_dispatcher(shape.num_experts, group, parallel.dispatch_chunks);
+  }
+  return made;
 }
 
 struct NamedBuffer {
@@ -84,6 +92,26 @@ std::array<Shard, 2> shards_of(const ProcessMesh& mesh) {
   return {Shard{data.rank(), data.size()}, Shard{expert_data.rank(), expert_data.size()}};
 }
 
+/// What modules hold beside parameters, such as the routers' selection biases: whole on every rank.
+void append_buffers(std::vector<TensorPiece>& pieces, const Transformer& transformer) {
+  for (const auto& item : transformer->named_buffers()) {
+    pieces.push_back({"model." + item.key(), item.value().sizes().vec(), /*begin=*/0, item.value().cpu().contiguous()});
+  }
+}
+
+/// Returns the names of those that the model has.
+std::set<std::string> load_buffers(const Transformer& transformer, const CheckpointReader& checkpoint) {
+  std::set<std::string> names;
+  for (const auto& item : transformer->named_buffers()) {
+    const auto name = "model." + item.key();
+    auto values = at::empty_like(item.value(), at::kCPU);
+    checkpoint.read(name, values.sizes().vec(), /*begin=*/0, values);
+    item.value().copy_(values);
+    names.insert(name);
+  }
+  return names;
+}
+
 void refuse_unknown_tensors(const std::set<std::string>& known, const CheckpointReader& checkpoint) {
   for (const auto& [name, shape] : checkpoint.tensors()) {
     if (name.starts_with("model.") && !known.contains(name)) {
@@ -98,10 +126,11 @@ void refuse_unknown_tensors(const std::set<std::string>& known, const Checkpoint
 ModelInstance build_model(const ModelConfig& config, const ParallelConfig& parallel, const ProcessMesh& mesh,
                           const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state, Recompute recompute) {
   ModelInstance instance;
-  auto [dispatcher, all_to_all] = make_dispatcher(config, parallel, mesh);
+  auto [dispatchers, all_to_all] = make_dispatchers(config, parallel, mesh);
   instance.all_to_all = std::move(all_to_all);
   const ExecutionConfig execution{.recompute = recompute, .overlap_shared_expert = parallel.overlap_shared_expert};
-  instance.transformer = Transformer(config, std::move(dispatcher), execution);
+  instance.transformer = Transformer(config, dispatchers, execution);
+  for (auto& buffer : instance.transformer->buffers()) buffer.set_data(buffer.to(run_options.device()));
   const auto parameters = instance.transformer->parameters_by_name();
   initialize_parameters(parameters, config, seed);
   const bool shares_state = with_optimizer_state && parallel.zero_stage == 1;
@@ -114,11 +143,12 @@ ModelInstance build_model(const ModelConfig& config, const ParallelConfig& paral
   return instance;
 }
 
-std::vector<TensorPiece> checkpoint_pieces(ParameterStore& store, const ProcessMesh& mesh) {
+std::vector<TensorPiece> checkpoint_pieces(ModelInstance& model, const ProcessMesh& mesh) {
   std::vector<TensorPiece> pieces;
+  if (mesh.world()->rank() == 0) append_buffers(pieces, model.transformer);
   const auto ranks = shards_of(mesh);
   for (size_t g = 0; g < ranks.size(); ++g) {
-    const auto& group = store.groups()[g];
+    const auto& group = model.store->groups()[g];
     for (size_t s = 0; s < group.slots.size(); ++s) {
       const auto& slot = group.slots[s];
       const bool is_mine = group.is_sharded() || static_cast<int64_t>(s) % ranks[g].count == ranks[g].index;
@@ -128,10 +158,10 @@ std::vector<TensorPiece> checkpoint_pieces(ParameterStore& store, const ProcessM
   return pieces;
 }
 
-void load_checkpoint(ParameterStore& store, const CheckpointReader& checkpoint) {
+void load_checkpoint(ModelInstance& model, const CheckpointReader& checkpoint) {
   at::NoGradGuard no_grad;
-  std::set<std::string> known;
-  for (auto& group : store.groups()) {
+  auto known = load_buffers(model.transformer, checkpoint);
+  for (auto& group : model.store->groups()) {
     for (const auto& slot : group.slots) {
       known.insert("model." + slot.name);
       load_slot(group, slot, checkpoint);

@@ -26,12 +26,13 @@ ModelInstance build_model(const ModelConfig& config, const ParallelConfig& paral
                           const at::TensorOptions& run_options, uint64_t seed, bool with_optimizer_state,
                           Recompute recompute = Recompute::kNone);
 
-/// The pieces that this rank writes: master weights ("model.NAME") and moments ("exp_avg.NAME", "exp_avg_sq.NAME"). What several ranks hold
-/// is written once: with ZeRO-1 every rank writes its part, otherwise the ranks share the tensors out.
-std::vector<TensorPiece> checkpoint_pieces(ParameterStore& store, const ProcessMesh& mesh);
+/// The pieces that this rank writes: master weights and buffers ("model.NAME"), moments ("exp_avg.NAME", "exp_avg_sq.NAME"). What several
+/// ranks hold is written once: with ZeRO-1 every rank writes its part, otherwise the ranks share the tensors out; the lead rank has the
+/// buffers.
+std::vector<TensorPiece> checkpoint_pieces(ModelInstance& model, const ProcessMesh& mesh);
 
-/// Fills the store from a checkpoint of any layout. Errors: UserError when a tensor is missing or has another shape, or the checkpoint
+/// Fills the model from a checkpoint of any layout. Errors: UserError when a tensor is missing or has another shape, or the checkpoint
 /// holds a model tensor that this model lacks. Moments are read when the store has them.
-void load_checkpoint(ParameterStore& store, const CheckpointReader& checkpoint);
+void load_checkpoint(ModelInstance& model, const CheckpointReader& checkpoint);
 
 }  // namespace switchyard

@@ -1,5 +1,6 @@
 #include "training/routing_record.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -8,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/routing/routing_rule.h"
 #include "training/durable_file.h"
 #include "training/joint_failure.h"
 
@@ -21,11 +23,21 @@ std::string tensor_name(int64_t layer) {
 }
 
 std::vector<int64_t> layer_shape(const ChoiceShape& shape) {
-  return {shape.global_batch_size, shape.sequence_length, shape.top_k};
+  return {shape.global_batch_size, shape.sequence_length, shape.num_choices};
 }
 
-at::ScalarType dtype_for(int64_t num_experts) {
-  return num_experts <= std::numeric_limits<int16_t>::max() ? at::kShort : at::kInt;
+at::ScalarType dtype_of(const ChoiceShape& shape) {
+  return std::ranges::max(shape.num_experts) <= std::numeric_limits<int16_t>::max() ? at::kShort : at::kInt;
+}
+
+/// "8", or "8, 16, 8" where layers differ.
+std::string num_experts_text(const ChoiceShape& shape) {
+  const bool all_equal = std::ranges::adjacent_find(shape.num_experts, std::ranges::not_equal_to()) == shape.num_experts.end();
+  return all_equal ? std::to_string(shape.num_experts.front()) : fmt::format("{}", fmt::join(shape.num_experts, ", "));
+}
+
+int64_t num_experts_of(const ChoiceShape& shape, int64_t layer) {
+  return shape.num_experts.at(std::ranges::find(shape.moe_layers, layer) - shape.moe_layers.begin());
 }
 
 /// Errors: UserError that names the file and both values.
@@ -35,8 +47,8 @@ void check_is_of_this_run(const SafetensorsFile& file, const std::string& path, 
   };
   const auto found = file.metadata().find(kNumExpertsKey);
   if (found == file.metadata().end()) refuse("does not say num_experts, so it is not a record of choices");
-  if (found->second != std::to_string(shape.num_experts)) {
-    refuse(fmt::format("recorded with num_experts = {}, this run has {}", found->second, shape.num_experts));
+  if (found->second != num_experts_text(shape)) {
+    refuse(fmt::format("recorded with num_experts = {}, this run has {}", found->second, num_experts_text(shape)));
   }
   if (file.entries().size() != shape.moe_layers.size()) {
     refuse(fmt::format("recorded with {} MoE layers, this run has {}", file.entries().size(), shape.moe_layers.size()));
@@ -48,28 +60,29 @@ void check_is_of_this_run(const SafetensorsFile& file, const std::string& path, 
       refuse(fmt::format("{} holds [samples, tokens, choices a token] = {}, this run has {}", entry->first, entry->second.shape,
                          layer_shape(shape)));
     }
-    if (entry->second.dtype != dtype_for(shape.num_experts)) refuse(entry->first + " is not of the integer type of a record");
+    if (entry->second.dtype != dtype_of(shape)) refuse(entry->first + " is not of the integer type of a record");
   }
 }
 
 /// Errors: RunError for a choice that no router makes.
-void check_choices(const at::Tensor& expert_BSK, int64_t num_experts, const std::string& place) {
-  const auto outside = (expert_BSK < 0).logical_or(expert_BSK >= num_experts);
+void check_choices(const at::Tensor& expert_BSK, const ChoiceShape& shape, int64_t num_experts, const std::string& place) {
+  const int64_t highest = shape.may_go_nowhere ? num_experts : num_experts - 1;
+  const auto outside = (expert_BSK < 0).logical_or(expert_BSK > highest);
   if (outside.any().item<bool>()) {
     throw RunError(
         fmt::format("{}: names expert {}, there are {}", place, expert_BSK.masked_select(outside)[0].item<int64_t>(), num_experts));
   }
   const auto sorted_BSK = std::get<0>(expert_BSK.sort(-1));
-  if ((sorted_BSK.diff(1, -1) == 0).any().item<bool>()) throw RunError(place + ": a token chooses an expert twice");
+  const auto is_twice = (sorted_BSK.diff(1, -1) == 0).logical_and(sorted_BSK.narrow(-1, 1, sorted_BSK.size(-1) - 1) < num_experts);
+  if (is_twice.any().item<bool>()) throw RunError(place + ": a token chooses an expert twice");
 }
 
 }  // namespace
 
 ChoiceShape choice_shape(const ModelConfig& model, int64_t global_batch_size, int64_t sequence_length) {
-  ChoiceShape shape{{}, global_batch_size, sequence_length, model.moe->top_k, model.moe->num_experts};
-  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
-    if (model.is_moe_layer(layer)) shape.moe_layers.push_back(layer);
-  }
+  const bool may_go_nowhere = routing_rules().at(model.moe->router).fills_capacity;
+  ChoiceShape shape{model.moe_layers(), global_batch_size, sequence_length, num_choices(*model.moe), {}, may_go_nowhere};
+  for (const int64_t layer : shape.moe_layers) shape.num_experts.push_back(model.at_layer(layer).moe->num_experts);
   return shape;
 }
 
@@ -87,8 +100,8 @@ at::Tensor RoutingRecorder::choices(const TokenContext& context, const std::func
   const auto expert_TK = source_ ? source_->choices(context, choose) : choose();
   const auto samples_B = context.global_sample_B.to(at::kCPU);
   const auto expert_BSK = expert_TK.detach()
-                              .to(at::dtype(dtype_for(shape_.num_experts)).device(at::kCPU))
-                              .reshape({samples_B.size(0), shape_.sequence_length, shape_.top_k});
+                              .to(at::dtype(dtype_of(shape_)).device(at::kCPU))
+                              .reshape({samples_B.size(0), shape_.sequence_length, shape_.num_choices});
   for (int64_t b = 0; b < samples_B.size(0); ++b) choices_[context.layer][samples_B[b].item<int64_t>()] = expert_BSK[b];
   return expert_TK;
 }
@@ -106,7 +119,7 @@ void RoutingRecorder::write(int64_t step) {
   choices_.clear();
   succeed_or_fail_together(*world_, [&] {
     if (world_->rank() != 0) return;
-    write_safetensors(choices_file(folder_, step), tensors, {{kNumExpertsKey, std::to_string(shape_.num_experts)}});
+    write_safetensors(choices_file(folder_, step), tensors, {{kNumExpertsKey, num_experts_text(shape_)}});
   });
 }
 
@@ -152,7 +165,7 @@ at::Tensor RoutingReplay::choices(const TokenContext& context, const std::functi
   const auto& entry = file_->entries().at(name);
   const auto samples_B = context.global_sample_B.to(at::kCPU);
   const int64_t B = samples_B.size(0);
-  const auto expert_BSK = at::empty({B, shape_.sequence_length, shape_.top_k}, entry.dtype);
+  const auto expert_BSK = at::empty({B, shape_.sequence_length, shape_.num_choices}, entry.dtype);
   const auto place = fmt::format("routing.replay: {}: {}", choices_file(folder_, context.step).string(), name);
   const size_t sample_bytes = static_cast<size_t>(entry.length / shape_.global_batch_size);
   for (int64_t b = 0; b < B; ++b) {
@@ -160,8 +173,8 @@ at::Tensor RoutingReplay::choices(const TokenContext& context, const std::functi
     TORCH_CHECK(sample >= 0 && sample < shape_.global_batch_size, place, ": there is no sample ", sample);
     std::memcpy(expert_BSK[b].mutable_data_ptr(), file_->bytes(entry) + static_cast<size_t>(sample) * sample_bytes, sample_bytes);
   }
-  check_choices(expert_BSK, shape_.num_experts, place);
-  return expert_BSK.to(at::kLong).view({B * shape_.sequence_length, shape_.top_k}).to(context.global_sample_B.device());
+  check_choices(expert_BSK, shape_, num_experts_of(shape_, context.layer), place);
+  return expert_BSK.to(at::kLong).view({B * shape_.sequence_length, shape_.num_choices}).to(context.global_sample_B.device());
 }
 
 SafetensorsFile RoutingReplay::open(int64_t step) const {

@@ -1,7 +1,7 @@
 // The routers' choices of a run on disk: written down step by step, or taken over from another run.
 // One file a step, FOLDER/step-N.safetensors. It holds, for each MoE layer L, the tensor "layer.L" [global batch, S, K]: the experts that
 // each token of each global sample chose, first choice first, before drops. So a record is the same for every layout. int16, or int32 where
-// expert numbers need it; __metadata__ says num_experts.
+// expert numbers need it; __metadata__ says num_experts, layer by layer where they differ.
 #pragma once
 
 #include <filesystem>
@@ -22,8 +22,9 @@ struct ChoiceShape {
   std::vector<int64_t> moe_layers;
   int64_t global_batch_size = 0;
   int64_t sequence_length = 0;
-  int64_t top_k = 0;
-  int64_t num_experts = 0;
+  int64_t num_choices = 0;           ///< of a token
+  std::vector<int64_t> num_experts;  ///< of each of moe_layers
+  bool may_go_nowhere = false;       ///< a choice may be the layer's num_experts: nobody took the token
 };
 ChoiceShape choice_shape(const ModelConfig& model, int64_t global_batch_size, int64_t sequence_length);
 

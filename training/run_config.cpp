@@ -43,6 +43,7 @@ void fill_head_sizes(ModelConfig& model, const GivenKeys& given, ConfigFaults& f
 void fill_defaults(RunConfig& config, const std::string& path, const GivenKeys& given, ConfigFaults& faults) {
   if (!given.contains("name")) config.name = std::filesystem::path(path).stem().string();
   if (!given.contains("data.sequence_length")) config.data.sequence_length = config.model.max_sequence_length;
+  if (config.model.moe && !given.contains("model.moe.activation")) config.model.moe->activation = config.model.activation;
   if (config.model.moe && !given.contains("model.moe.renormalize")) config.model.moe->renormalize = config.model.moe->top_k > 1;
   fill_head_sizes(config.model, given, faults);
 }

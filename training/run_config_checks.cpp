@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <numeric>
 #include <string>
 
+#include "core/routing/routing_rule.h"
 #include "training/config_schema.h"
 #include "training/tokenizer.h"
 
@@ -65,8 +67,15 @@ class RunChecks {
     faults_.push_back({std::move(key), std::move(problem), std::move(other_keys)});
   }
 
+  /// The greatest number of ranks that can share out the experts of every block.
+  int64_t shareable_experts() const {
+    int64_t experts = config_.model.moe ? config_.model.moe->num_experts : 1;
+    for (const int64_t layer : config_.model.moe_layers()) experts = std::gcd(experts, config_.model.at_layer(layer).moe->num_experts);
+    return experts;
+  }
+
   std::vector<int64_t> valid_expert_degrees() const {
-    std::vector<int64_t> degrees = divisors(config_.model.moe ? config_.model.moe->num_experts : 1);
+    std::vector<int64_t> degrees = divisors(shareable_experts());
     if (world_size_ > 0) std::erase_if(degrees, [&](int64_t degree) { return world_size_ % degree != 0; });
     return degrees;
   }
@@ -86,12 +95,26 @@ class RunChecks {
               " experts, or parallel.expert " + valid,
           {key});
     }
+    for (const auto& [layer, number_of_experts] : config_.model.moe->num_experts_by_layer) {
+      if (number_of_experts % degree == 0) continue;
+      add("model.moe.num_experts_by_layer",
+          "gives block " + number(layer) + " " + number(number_of_experts) + " experts, which parallel.expert = " + number(degree) +
+              " ranks cannot share out; use parallel.expert " + valid,
+          {key});
+    }
     if (world_size_ > 0 && world_size_ % degree != 0) {
       add(key,
           "does not divide the number of ranks, " + number(world_size_) + "; start " + nearest_multiples(world_size_, degree) +
               " ranks, or use parallel.expert " + valid,
           {"model.moe.num_experts"});
     }
+  }
+
+  /// Of all MoE layers.
+  int64_t fewest_experts() const {
+    int64_t fewest = config_.model.moe->num_experts;
+    for (const auto& [layer, number_of_experts] : config_.model.moe->num_experts_by_layer) fewest = std::min(fewest, number_of_experts);
+    return fewest;
   }
 
   void check_execution() {
@@ -103,8 +126,8 @@ class RunChecks {
     const int64_t chunks = config_.parallel.dispatch_chunks, degree = config_.parallel.expert;
     if (!moe) {
       if (chunks > 1) add(key, "has no experts to send rows to in a dense model; use 1");
-    } else if (moe->num_experts % degree == 0 && chunks > moe->num_experts / degree) {
-      add(key, "is more than the experts of a rank, of which a chunk holds one or more; use at most " + number(moe->num_experts / degree),
+    } else if (const int64_t fewest = fewest_experts(); fewest % degree == 0 && chunks > fewest / degree) {
+      add(key, "is more than the experts of a rank, of which a chunk holds one or more; use at most " + number(fewest / degree),
           {"model.moe.num_experts", "parallel.expert"});
     }
   }
@@ -132,7 +155,10 @@ class RunChecks {
 
   void check_capacity_group() {
     const auto& moe = config_.model.moe;
-    if (!moe || !moe->capacity_factor || moe->capacity_group.sequences < 1) return;
+    if (!moe || moe->capacity_group.sequences < 1) return;
+    const auto rule = routing_rules().find(moe->router);
+    const bool compares_tokens = rule != routing_rules().end() && rule->second.compares_tokens;
+    if (!moe->capacity_factor && !compares_tokens) return;
     const int64_t micro = config_.training.micro_batch_size;
     if (micro % moe->capacity_group.sequences == 0) return;
     add("model.moe.capacity_group",

@@ -49,7 +49,7 @@ ModelInstance load_model(const SavedRun& run, const ProcessMesh& mesh, int64_t l
   const auto device = resolve_device(run.config.training.device, local_rank);
   auto model = build_model(run.config.model, run.config.parallel, mesh, at::dtype(run_dtype(precision)).device(device), /*seed=*/0,
                            /*with_optimizer_state=*/false);
-  load_checkpoint(*model.store, CheckpointReader(run.checkpoint));
+  load_checkpoint(model, CheckpointReader(run.checkpoint));
   return model;
 }
 

@@ -99,6 +99,7 @@ json to_json(const StepReport& report, const std::vector<int64_t>& moe_layers) {
                  {"moe_layers", moe_layers},
                  {"expert_counts", json::array()},
                  {"dropped_counts", json::array()}};
+  for (const auto& [phase, seconds] : report.phase_seconds) record["phase_seconds"][to_string(phase)] = seconds;
   for (const auto& term : report.result.terms) {
     record[term.name] = term.mean;
     record[term.name + "_weighted"] = term.weighted;
@@ -107,6 +108,7 @@ json to_json(const StepReport& report, const std::vector<int64_t>& moe_layers) {
   for (const auto& sums : report.result.sums.layers) {
     record["expert_counts"].push_back(whole_numbers(sums.assigned_E()));
     record["dropped_counts"].push_back(whole_numbers(sums.dropped_E()));
+    if (sums.shape().num_nested > 0) record["nested_expert_counts"].push_back(whole_numbers(sums.nested_assigned_M()));
     layers.push_back(layer_health(sums));
   }
   if (!layers.empty()) record["routing"] = routing_record(layers);

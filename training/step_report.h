@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "core/phase_observer.h"
 #include "training/training_step.h"
 
 namespace switchyard {
@@ -32,7 +34,8 @@ struct StepReport {
   double learning_rate = 0.0;
   double tokens_per_second = 0.0;
   double mfu = 0.0;
-  bool skipped = false;  ///< a non-finite step that the policy let pass without an update
+  std::map<Phase, double> phase_seconds = {};  ///< of this rank's step (training/phase_timer.h)
+  bool skipped = false;                        ///< a non-finite step that the policy let pass without an update
 
   double load_imbalance() const;  ///< the largest over MoE layers; 1 for a dense model
   double dropped_share() const;   ///< of all assignments

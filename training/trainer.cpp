@@ -15,6 +15,7 @@
 #include "training/optimizer.h"
 #include "training/run_report.h"
 #include "training/schedule.h"
+#include "training/selection_bias.h"
 
 namespace switchyard {
 
@@ -51,13 +52,13 @@ TrainOutcome Trainer::run() {
 
 StepReport Trainer::train_step() {
   ++step_;
-  if (in_.observer) in_.observer->start_step(step_);
+  phases_.start_step(step_);
   speed_->start_step();
   StepReport report;
   report.step = step_;
   report.result = training_step_->run(micro_batches(), step_);
   if (recorder_) recorder_->write(step_);
-  enter(in_.observer, Phase::kOptimizer);
+  enter(&phases_, Phase::kOptimizer);
   report.grad_norm = gradient_norm(*model_.store, mesh_);
   report.learning_rate =
       learning_rate(in_.config.schedule, in_.config.optimizer.learning_rate, step_, in_.config.training.steps, progress());
@@ -67,13 +68,14 @@ StepReport Trainer::train_step() {
   update(report);
   report.result.sums.layers = to_host(report.result.sums.layers);  // for the records, which read number by number
   speed_->end_step(report.result.sums.num_targets);
+  report.phase_seconds = phases_.end_step();
   report.tokens_per_second = speed_->tokens_per_second();
   report.mfu = speed_->mfu();
   return report;
 }
 
-std::vector<Batch> Trainer::micro_batches() const {
-  enter(in_.observer, Phase::kData);
+std::vector<Batch> Trainer::micro_batches() {
+  enter(&phases_, Phase::kData);
   const auto& training = in_.config.training;
   std::vector<Batch> batches;
   for (const auto first : first_samples(training.global_batch_size, training.micro_batch_size, *in_.world)) {
@@ -91,6 +93,7 @@ void Trainer::update(const StepReport& report) {
   const double scale = limit > 0.0 && report.grad_norm > limit ? limit / report.grad_norm : 1.0;
   adamw_step(*model_.store, in_.config.optimizer, report.learning_rate, step_ - skipped_steps_, scale);
   gather_weights(*model_.store, mesh_);
+  update_selection_bias(model_.transformer, report.result.sums.layers);
 }
 
 void Trainer::refuse_non_finite(const StepReport& report) const {
@@ -136,7 +139,7 @@ bool Trainer::someone_wants_to_stop() const {
 void Trainer::evaluate_now() {
   if (evaluated_step_ == step_ || in_.held_out->num_domains() == 0) return;
   evaluated_step_ = step_;
-  enter(in_.observer, Phase::kEvaluation);
+  enter(&phases_, Phase::kEvaluation);
   const auto domains = evaluate(model_, *in_.held_out, mesh_, in_.config.training.micro_batch_size, in_.config.evaluation.max_sequences);
   if (!leads()) return;
   sinks_->write(to_json(domains, step_, moe_layers_));
@@ -145,7 +148,7 @@ void Trainer::evaluate_now() {
 
 void Trainer::save_now(bool may_fail) {
   if (saved_step_ == step_) return;
-  enter(in_.observer, Phase::kCheckpoint);
+  enter(&phases_, Phase::kCheckpoint);
   const nlohmann::json state = {{"step", step_},
                                 {"skipped_steps", skipped_steps_},
                                 {"minutes", minutes_},
@@ -153,7 +156,7 @@ void Trainer::save_now(bool may_fail) {
                                 {"job_hash", hex64(job_hash(in_.config))},
                                 {"data_fingerprint", hex64(in_.data->fingerprint())},
                                 {"config", to_yaml(in_.config)}};
-  auto pieces = checkpoint_pieces(*model_.store, mesh_);
+  auto pieces = checkpoint_pieces(model_, mesh_);
   training_step_->balance().append_state(pieces);
   try {
     save_checkpoint(in_.folder.checkpoints(), step_, pieces, state, in_.config.checkpoint.keep, *in_.world);

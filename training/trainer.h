@@ -11,6 +11,7 @@
 #include "parallel/process_mesh.h"
 #include "training/metric_sinks.h"
 #include "training/model_instance.h"
+#include "training/phase_timer.h"
 #include "training/routing_record.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
@@ -59,7 +60,7 @@ class Trainer {
   void announce();
 
   StepReport train_step();
-  std::vector<Batch> micro_batches() const;
+  std::vector<Batch> micro_batches();
   void update(const StepReport& report);
   void refuse_non_finite(const StepReport& report) const;
   void write(const StepReport& report);
@@ -72,6 +73,7 @@ class Trainer {
   bool leads() const { return in_.world->rank() == 0; }
 
   TrainerInputs in_;
+  PhaseTimer phases_;
   RunLog log_;
   ProcessMesh mesh_;
   std::unique_ptr<RunFolderLock> lock_;  ///< the lead rank's

@@ -13,8 +13,11 @@
 namespace switchyard {
 
 Trainer::Trainer(TrainerInputs inputs)
-    : in_(std::move(inputs)), log_(in_.world->rank() == 0), mesh_(in_.world, in_.config.parallel.expert, in_.config.parallel.rank_order) {
-  enter(in_.observer, Phase::kInit);
+    : in_(std::move(inputs)),
+      phases_(in_.observer),
+      log_(in_.world->rank() == 0),
+      mesh_(in_.world, in_.config.parallel.expert, in_.config.parallel.rank_order) {
+  enter(&phases_, Phase::kInit);
   check_ranks_agree();
   const int64_t resumed_step = open_run_folder();
   std::optional<CheckpointReader> checkpoint;
@@ -59,10 +62,8 @@ void Trainer::build(const std::optional<CheckpointReader>& checkpoint) {
   model_ = build_model(config.model, config.parallel, mesh_, at::dtype(dtype).device(device), static_cast<uint64_t>(config.training.seed),
                        /*with_optimizer_state=*/true, config.training.recompute);
   training_step_ = std::make_unique<TrainingStep>(model_, mesh_, static_cast<uint64_t>(config.training.seed));
-  training_step_->observe(in_.observer);
-  for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
-    if (config.model.is_moe_layer(layer)) moe_layers_.push_back(layer);
-  }
+  training_step_->observe(&phases_);
+  moe_layers_ = config.model.moe_layers();
   auto peak = at::scalar_tensor(config.logging.peak_gflops > 0.0 ? 1e9 * config.logging.peak_gflops : measure_peak_flops(dtype, device),
                                 at::kDouble);
   in_.world->all_reduce_sum(peak)->wait();
@@ -80,7 +81,7 @@ void Trainer::restore(const CheckpointReader& checkpoint) {
     throw UserError("data.sources: the files are not those that step " + std::to_string(checkpoint.step()) +
                     " was trained on; bring them back, or start another --run folder");
   }
-  load_checkpoint(*model_.store, checkpoint);
+  load_checkpoint(model_, checkpoint);
   training_step_->balance().load_state(checkpoint);
   step_ = saved_step_ = checkpoint.step();
   skipped_steps_ = state.at("skipped_steps").get<int64_t>();

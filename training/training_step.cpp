@@ -47,7 +47,7 @@ StepResult TrainingStep::run(const std::vector<Batch>& micro_batches, int64_t st
   enter(observer_, Phase::kForward);
   const auto counts = count_targets(micro_batches);
   model_.store->zero_gradients();
-  balance_.start_step({counts.num_targets, counts.num_sequences, static_cast<int64_t>(micro_batches.size())});
+  balance_.start_step({step, counts.num_targets, counts.num_sequences, static_cast<int64_t>(micro_batches.size())});
   if (balance_.needs_counting()) count_routing(micro_batches, step);
   auto cross_entropy = at::zeros({}, options_);
   for (const auto& batch : micro_batches) {

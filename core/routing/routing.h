@@ -42,19 +42,28 @@ struct TokenContext {
 
 /// Sums over the tokens of each sequence, one MoE layer, one micro-batch. Additive: any scope is a sum over B, over micro-batches, over
 /// ranks. Tensors marked "grad" are differentiable. All in max(fp32, run dtype) but the counts, which are float64 so that they can share a
-/// reduction.
+/// reduction. G groups of consecutive experts; 1 where the configuration has none. M experts
+/// inside nested experts, over all of them.
 struct RoutingStatistics {
-  at::Tensor assigned_BE;          ///< assignments before drops
-  at::Tensor dropped_BE;           ///< of these, dropped for capacity
-  at::Tensor tokens_B;             ///< unmasked tokens
-  at::Tensor probability_BE;       ///< sum of router probabilities (grad)
-  at::Tensor z_B;                  ///< sum of logsumexp(logits)^2 (grad)
-  at::Tensor lost_tokens_B;        ///< tokens that lost every expert
-  at::Tensor gate_mass_B;          ///< sum of gate weights before drops
-  at::Tensor dropped_gate_mass_B;  ///< sum of the gate weights that were dropped
-  at::Tensor entropy_B;            ///< sum of the entropy of the probabilities, in nats
-  at::Tensor margin_B;             ///< sum of p(first) - p(second)
-  at::Tensor non_finite_B;         ///< tokens with a non-finite logit; what to do is decided by all ranks together
+  at::Tensor assigned_BE;            ///< assignments before drops
+  at::Tensor dropped_BE;             ///< of these, dropped for capacity
+  at::Tensor first_choice_BE;        ///< of the assignments, those with choice 0
+  at::Tensor group_visits_BG;        ///< tokens with an assignment inside the group, before drops
+  at::Tensor tokens_B;               ///< unmasked tokens
+  at::Tensor probability_BE;         ///< sum of router probabilities (grad)
+  at::Tensor load_BE;                ///< sum of the rule's smooth estimate of the assignments (grad); zeros where it has none
+  at::Tensor group_load_BG;          ///< the same of whole groups (grad)
+  at::Tensor nested_assigned_BM;     ///< rows by expert inside the experts held here; [B, 0] without nested experts. The sequences that
+                                     ///< rows belong to may be on other ranks: only sums over B have a meaning
+  at::Tensor nested_probability_BM;  ///< sum of the inner gates' probabilities over these rows (grad); as the last
+  at::Tensor z_B;                    ///< sum of logsumexp(logits)^2 over the router's maps (grad)
+  at::Tensor domain_B;               ///< sum of -log(probability of the experts that the sequence's domain owns) (grad); 0 without domains
+  at::Tensor lost_tokens_B;          ///< tokens that no expert sees: all were dropped, or none took it
+  at::Tensor gate_mass_B;            ///< sum of gate weights before drops
+  at::Tensor dropped_gate_mass_B;    ///< sum of the gate weights that were dropped
+  at::Tensor entropy_B;              ///< sum of the entropy of the probabilities, in nats
+  at::Tensor margin_B;               ///< sum of p(first) - p(second)
+  at::Tensor non_finite_B;           ///< tokens with a non-finite logit; what to do is decided by all ranks together
 };
 
 }  // namespace switchyard

@@ -12,8 +12,8 @@ class RoutingTrace {
  public:
   virtual ~RoutingTrace() = default;
 
-  /// What the router is about to choose by, [T, E], without gradients: the next call asks for its choices. For whoever must judge how near
-  /// to another one a choice was.
+  /// What the router is about to choose by, [T, E], without gradients: the next call asks for its choices. Logits, or what orders experts
+  /// as they do. For whoever must judge how near to another one a choice was. Rules that do not choose by scores say nothing.
   virtual void see_scores(const TokenContext& /*context*/, const at::Tensor& /*score_TE*/) {}
 
   /// The experts that the router of context.layer takes for the samples context.global_sample_B: int64 [T, K], tokens being the rows of

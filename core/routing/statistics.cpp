@@ -5,48 +5,69 @@
 namespace switchyard {
 namespace {
 
-/// Sum over a sequence's tokens of a value per token, in float64.
-at::Tensor sum_by_sequence(const at::Tensor& value_T, int64_t num_sequences) {
-  return value_T.view({num_sequences, -1}).to(at::kDouble).sum(1);
+/// Sum over a sequence's tokens of a value per token, in float64. B sequences.
+at::Tensor sum_by_sequence(const at::Tensor& value_T, int64_t B) {
+  return value_T.view({B, value_T.size(0) / B}).to(at::kDouble).sum(1);
 }
 
-/// How many assignments of each sequence name each expert; "nowhere" is counted in a column of its own and left out.
-at::Tensor count_by_sequence(const Routing& routing, int64_t num_sequences, int64_t sequence_length) {
-  const int64_t E = routing.num_experts;
-  const auto key_N = routing.token_N.div(sequence_length, /*rounding_mode=*/"floor") * (E + 1) + routing.expert_N;
-  auto counts = at::zeros({num_sequences * (E + 1)}, key_N.options().dtype(at::kDouble));
+/// The same of several values a token.
+at::Tensor rows_by_sequence(const at::Tensor& value_Tn, int64_t B) {
+  return value_Tn.view({B, value_Tn.size(0) / B, value_Tn.size(1)}).to(at::kDouble).sum(1);
+}
+
+/// How many of these assignments of each sequence name each expert; "nowhere" is counted in a column of its own and left out.
+at::Tensor count_by_sequence(const at::Tensor& token_N, const at::Tensor& expert_N, int64_t num_experts, int64_t num_tokens, int64_t B) {
+  const int64_t E = num_experts;
+  const auto key_N = token_N.div(num_tokens / B, /*rounding_mode=*/"floor") * (E + 1) + expert_N;
+  auto counts = at::zeros({B * (E + 1)}, key_N.options().dtype(at::kDouble));
   // Not bincount, which waits for the device. Whole numbers: any order of adding gives the same bits.
   counts.scatter_add_(0, key_N, at::ones(key_N.sizes(), counts.options()));
-  return counts.view({num_sequences, E + 1}).narrow(1, 0, E);
+  return counts.view({B, E + 1}).narrow(1, 0, E);
 }
 
-at::Tensor sum_by_token(const at::Tensor& value_N, const Routing& routing, int64_t num_tokens) {
-  return at::zeros({num_tokens, routing.num_choices}, value_N.options())
-      .view({-1})
+/// The values of a token's choices side by side: [T, num_choices].
+at::Tensor by_token(const at::Tensor& value_N, const Routing& routing, int64_t num_tokens) {
+  return at::zeros({num_tokens * routing.num_choices}, value_N.options())
       .index_copy_(0, routing.token_N * routing.num_choices + routing.choice_N, value_N)
-      .view({num_tokens, routing.num_choices})
-      .sum(1);
+      .view({num_tokens, routing.num_choices});
 }
 
-void add_gate_accounting(RoutingStatistics& statistics, const Routing& before, const Routing& after, int64_t num_tokens, int64_t B) {
+/// Tokens of each sequence that visit each group of experts.
+at::Tensor group_visits(const Routing& routing, const SumsShape& shape, int64_t num_tokens, int64_t B) {
+  const int64_t G = shape.num_groups, experts_a_group = shape.num_experts / G;
+  // "Nowhere" is a group of its own, behind the last.
+  const auto group_N = routing.expert_N.div(experts_a_group, /*rounding_mode=*/"floor").clamp_max(G);
+  auto visits_TG = at::zeros({num_tokens, G + 1}, group_N.options().dtype(at::kDouble));
+  visits_TG.view({-1}).index_fill_(0, routing.token_N * (G + 1) + group_N, 1.0);
+  return rows_by_sequence(visits_TG.narrow(1, 0, G), B);
+}
+
+void add_counts(RoutingStatistics& statistics, const Routing& before, const Routing& after, const SumsShape& shape, int64_t num_tokens,
+                int64_t B) {
+  const int64_t E = shape.num_experts;
+  const auto first_N = before.expert_N.where(before.choice_N == 0, at::scalar_tensor(E, before.expert_N.options()));
+  statistics.assigned_BE = count_by_sequence(before.token_N, before.expert_N, E, num_tokens, B);
+  statistics.dropped_BE = statistics.assigned_BE - count_by_sequence(after.token_N, after.expert_N, E, num_tokens, B);
+  statistics.first_choice_BE = count_by_sequence(before.token_N, first_N, E, num_tokens, B);
+  statistics.group_visits_BG = group_visits(before, shape, num_tokens, B);
+}
+
+void add_gate_accounting(RoutingStatistics& statistics, const Routing& before, const Routing& after, const at::Tensor& mask_T, int64_t B) {
+  const int64_t T = mask_T.size(0);
   const auto wanted_N = before.expert_N < before.num_experts, kept_N = after.expert_N < after.num_experts;
   const auto weight_N = before.weight_N.detach();
-  const auto mass_T = sum_by_token(weight_N * wanted_N, before, num_tokens);
-  const auto dropped_T = sum_by_token(weight_N * wanted_N.logical_xor(kept_N), before, num_tokens);
-  const auto wanted_T = sum_by_token(wanted_N.to(weight_N.scalar_type()), before, num_tokens);
-  const auto kept_T = sum_by_token(kept_N.to(weight_N.scalar_type()), before, num_tokens);
-  statistics.gate_mass_B = sum_by_sequence(mass_T, B);
-  statistics.dropped_gate_mass_B = sum_by_sequence(dropped_T, B);
-  statistics.lost_tokens_B = sum_by_sequence((wanted_T > 0).logical_and(kept_T == 0), B);
+  statistics.gate_mass_B = sum_by_sequence(by_token(weight_N * wanted_N, before, T).sum(1), B);
+  statistics.dropped_gate_mass_B = sum_by_sequence(by_token(weight_N * wanted_N.logical_xor(kept_N), before, T).sum(1), B);
+  const auto num_kept_T = by_token(kept_N.to(weight_N.scalar_type()), before, T).sum(1);
+  statistics.lost_tokens_B = sum_by_sequence((num_kept_T == 0) * mask_T, B);
 }
 
 void add_probability_sums(RoutingStatistics& statistics, const at::Tensor& probability_TE, const at::Tensor& mask_T, int64_t B) {
-  const int64_t E = probability_TE.size(1);
-  statistics.probability_BE = (probability_TE * mask_T.unsqueeze(1)).view({B, -1, E}).to(at::kDouble).sum(1);
+  statistics.probability_BE = rows_by_sequence(probability_TE * mask_T.unsqueeze(1), B);
   const auto p_TE = probability_TE.detach();
   const auto entropy_T = -(p_TE * p_TE.clamp_min(1e-30).log()).sum(1);
   statistics.entropy_B = sum_by_sequence(entropy_T * mask_T, B);
-  if (E > 1) {
+  if (p_TE.size(1) > 1) {
     const auto best_T2 = std::get<0>(p_TE.topk(2, 1));
     statistics.margin_B = sum_by_sequence((best_T2.select(1, 0) - best_T2.select(1, 1)) * mask_T, B);
   } else {
@@ -54,40 +75,82 @@ void add_probability_sums(RoutingStatistics& statistics, const at::Tensor& proba
   }
 }
 
+void add_loads(RoutingStatistics& statistics, const RoutingDecision& decision, const SumsShape& shape, const at::Tensor& mask_T,
+               int64_t B) {
+  const auto sum = [&](const at::Tensor& load_Tn, int64_t n) {
+    return load_Tn.defined() ? rows_by_sequence(load_Tn * mask_T.unsqueeze(1), B) : at::zeros({B, n}, mask_T.options().dtype(at::kDouble));
+  };
+  statistics.load_BE = sum(decision.load_TE, shape.num_experts);
+  statistics.group_load_BG = sum(decision.group_load_TG, shape.num_groups);
+}
+
+/// Domain d of n owns the experts d, d + n, d + 2 n, ...
+at::Tensor domain_sums(const at::Tensor& probability_TE, int64_t num_domains, const TokenContext& context, const at::Tensor& mask_T,
+                       int64_t B) {
+  const int64_t T = probability_TE.size(0);
+  const auto owner_E = at::arange(probability_TE.size(1), context.domain_B.options()).remainder(num_domains);
+  const auto domain_T1 = context.domain_B.unsqueeze(1).expand({B, T / B}).reshape({T, 1}).remainder(num_domains);
+  const auto owned_T = (probability_TE * owner_E.eq(domain_T1)).sum(1);
+  constexpr double kLeast = 1e-30;  // a sparse gate may give them nothing
+  return sum_by_sequence(-owned_T.clamp_min(kLeast).log() * mask_T, B);
+}
+
+/// Of the maps to experts and to groups, where there are any.
+void add_logit_sums(RoutingStatistics& statistics, const RouterLogits& logits, const at::Tensor& mask_T, int64_t B) {
+  statistics.z_B = at::zeros({B}, mask_T.options().dtype(at::kDouble));
+  auto is_finite_T = at::ones({logits.num_tokens}, logits.options.dtype(at::kBool));
+  for (const auto& map : {logits.expert_TE, logits.group_TG}) {
+    if (!map.defined()) continue;
+    statistics.z_B = statistics.z_B + sum_by_sequence(map.logsumexp(1).square() * mask_T, B);
+    is_finite_T = is_finite_T.logical_and(map.detach().isfinite().all(1));
+  }
+  statistics.non_finite_B = sum_by_sequence(is_finite_T.logical_not() * mask_T, B);
+}
+
 }  // namespace
 
-RoutingStatistics collect_statistics(const at::Tensor& logits_TE, const RoutingDecision& before, const Routing& after,
-                                     const TokenContext& context, int64_t num_sequences) {
-  const int64_t T = logits_TE.size(0), B = num_sequences, S = T / B;
-  const auto mask_T =
-      context.mask_BS.defined() ? context.mask_BS.reshape({T}).to(logits_TE.scalar_type()) : at::ones({T}, logits_TE.options());
+RoutingStatistics collect_statistics(const RouterLogits& logits, const RoutingDecision& before, const Routing& after,
+                                     const MoeConfig& config, const TokenContext& context) {
+  const int64_t T = logits.num_tokens, B = context.global_sample_B.size(0);
+  const SumsShape shape{.num_experts = config.num_experts, .num_groups = config.groups};
+  const auto mask_T = context.mask_BS.defined() ? context.mask_BS.reshape({T}).to(logits.options.dtype()) : at::ones({T}, logits.options);
   RoutingStatistics statistics;
-  statistics.assigned_BE = count_by_sequence(before.routing, B, S);
-  statistics.dropped_BE = statistics.assigned_BE - count_by_sequence(after, B, S);
   statistics.tokens_B = sum_by_sequence(mask_T, B);
-  statistics.z_B = sum_by_sequence(logits_TE.logsumexp(1).square() * mask_T, B);
-  statistics.non_finite_B = sum_by_sequence(logits_TE.detach().isfinite().all(1).logical_not() * mask_T, B);
+  add_counts(statistics, before.routing, after, shape, T, B);
   add_probability_sums(statistics, before.probability_TE, mask_T, B);
-  add_gate_accounting(statistics, before.routing, after, T, B);
+  add_loads(statistics, before, shape, mask_T, B);
+  statistics.domain_B =
+      config.domains > 0 ? domain_sums(before.probability_TE, config.domains, context, mask_T, B) : at::zeros_like(statistics.tokens_B);
+  add_logit_sums(statistics, logits, mask_T, B);
+  add_gate_accounting(statistics, before.routing, after, mask_T, B);
+  statistics.nested_assigned_BM = statistics.nested_probability_BM = at::zeros({B, 0}, logits.options.dtype(at::kDouble));
   return statistics;
 }
 
 RoutingSums RoutingSums::by_sequence(const RoutingStatistics& s) {
-  const auto scalars_B8 =
-      at::stack({s.tokens_B, s.z_B, s.lost_tokens_B, s.gate_mass_B, s.dropped_gate_mass_B, s.entropy_B, s.margin_B, s.non_finite_B}, 1);
-  return {at::cat({s.assigned_BE, s.dropped_BE, s.probability_BE, scalars_B8}, 1), s.assigned_BE.size(1)};
+  const auto scalars_B9 = at::stack(
+      {s.tokens_B, s.z_B, s.domain_B, s.lost_tokens_B, s.gate_mass_B, s.dropped_gate_mass_B, s.entropy_B, s.margin_B, s.non_finite_B}, 1);
+  return {at::cat({s.assigned_BE, s.dropped_BE, s.first_choice_BE, s.probability_BE, s.load_BE, s.group_visits_BG, s.group_load_BG,
+                   s.nested_assigned_BM, s.nested_probability_BM, scalars_B9},
+                  1),
+          {s.assigned_BE.size(1), s.group_visits_BG.size(1), s.nested_assigned_BM.size(1)}};
 }
 
-RoutingSums::RoutingSums(const RoutingStatistics& statistics)
-    : RoutingSums(by_sequence(statistics).packed().sum(0), statistics.assigned_BE.size(1)) {}
+RoutingSums::RoutingSums(const RoutingStatistics& statistics) : RoutingSums(by_sequence(statistics)) {
+  packed_ = packed_.sum(0);
+}
 
 std::vector<RoutingSums> to_host(const std::vector<RoutingSums>& layers) {
   if (layers.empty() || layers.front().packed().is_cpu()) return layers;
   std::vector<at::Tensor> packed;
-  for (const auto& layer : layers) packed.push_back(layer.packed().detach());
-  const auto all = to_host(at::stack(packed));
+  std::vector<int64_t> sizes;
+  for (const auto& layer : layers) {
+    packed.push_back(layer.packed().detach());
+    sizes.push_back(RoutingSums::size(layer.shape()));
+  }
+  const auto all = to_host(at::cat(packed)).split_with_sizes(sizes);
   std::vector<RoutingSums> on_host;
-  for (size_t l = 0; l < layers.size(); ++l) on_host.emplace_back(all[static_cast<int64_t>(l)], layers[l].num_experts());
+  for (size_t l = 0; l < layers.size(); ++l) on_host.emplace_back(all[l], layers[l].shape());
   return on_host;
 }
 

@@ -7,42 +7,66 @@
 
 namespace switchyard {
 
-/// Sums of one layer and micro-batch. `before`: as the router decided; `after`: with drops applied. B sequences of S tokens.
-RoutingStatistics collect_statistics(const at::Tensor& logits_TE, const RoutingDecision& before, const Routing& after,
-                                     const TokenContext& context, int64_t num_sequences);
+/// Sums of one layer and micro-batch. `before`: as the router decided; `after`: with drops applied. B sequences.
+RoutingStatistics collect_statistics(const RouterLogits& logits, const RoutingDecision& before, const Routing& after,
+                                     const MoeConfig& config, const TokenContext& context);
+
+/// How many columns a layer's sums have.
+struct SumsShape {
+  int64_t num_experts = 0;
+  int64_t num_groups = 1;
+  int64_t num_nested = 0;  ///< experts inside nested experts
+
+  bool operator==(const SumsShape&) const = default;
+};
 
 /// Sums over sequences, micro-batches and ranks: one layer's RoutingStatistics added up, as one vector that is easy to reduce. float64.
-/// Columns: assigned [E], dropped [E], probability [E], then the scalars below.
+/// Columns: five of [E], two of [G], two of [M], then the scalars, in the order of the functions below.
 class RoutingSums {
  public:
-  static constexpr int64_t kNumScalars = 8;
-  static int64_t size(int64_t num_experts) { return 3 * num_experts + kNumScalars; }
+  static constexpr int64_t kNumScalars = 9;
+  static int64_t size(const SumsShape& shape) { return 5 * shape.num_experts + 2 * shape.num_groups + 2 * shape.num_nested + kNumScalars; }
 
-  RoutingSums(at::Tensor packed, int64_t num_experts) : packed_(std::move(packed)), num_experts_(num_experts) {}
+  RoutingSums(at::Tensor packed, const SumsShape& shape) : packed_(std::move(packed)), shape_(shape) {}
   /// Adds up the sequences. Differentiable where the statistics are.
   explicit RoutingSums(const RoutingStatistics& statistics);
   /// Keeps the sequences apart: packed() is [B, n] and every sum below has a leading dimension B.
   static RoutingSums by_sequence(const RoutingStatistics& statistics);
 
   const at::Tensor& packed() const { return packed_; }
-  int64_t num_experts() const { return num_experts_; }
-  at::Tensor assigned_E() const { return packed_.narrow(-1, 0, num_experts_); }
-  at::Tensor dropped_E() const { return packed_.narrow(-1, num_experts_, num_experts_); }
-  at::Tensor probability_E() const { return packed_.narrow(-1, 2 * num_experts_, num_experts_); }
+  const SumsShape& shape() const { return shape_; }
+  int64_t num_experts() const { return shape_.num_experts; }
+  int64_t num_groups() const { return shape_.num_groups; }
+
+  at::Tensor assigned_E() const { return of_experts(0); }
+  at::Tensor dropped_E() const { return of_experts(1); }
+  at::Tensor first_choice_E() const { return of_experts(2); }
+  at::Tensor probability_E() const { return of_experts(3); }
+  at::Tensor load_E() const { return of_experts(4); }
+  at::Tensor group_visits_G() const { return of_groups(0); }
+  at::Tensor group_load_G() const { return of_groups(1); }
+  at::Tensor nested_assigned_M() const { return of_nested(0); }
+  at::Tensor nested_probability_M() const { return of_nested(1); }
   at::Tensor tokens() const { return scalar(0); }
   at::Tensor z() const { return scalar(1); }
-  at::Tensor lost_tokens() const { return scalar(2); }
-  at::Tensor gate_mass() const { return scalar(3); }
-  at::Tensor dropped_gate_mass() const { return scalar(4); }
-  at::Tensor entropy() const { return scalar(5); }
-  at::Tensor margin() const { return scalar(6); }
-  at::Tensor non_finite() const { return scalar(7); }
+  at::Tensor domain() const { return scalar(2); }
+  at::Tensor lost_tokens() const { return scalar(3); }
+  at::Tensor gate_mass() const { return scalar(4); }
+  at::Tensor dropped_gate_mass() const { return scalar(5); }
+  at::Tensor entropy() const { return scalar(6); }
+  at::Tensor margin() const { return scalar(7); }
+  at::Tensor non_finite() const { return scalar(8); }
 
  private:
-  at::Tensor scalar(int64_t i) const { return packed_.select(-1, 3 * num_experts_ + i); }
+  at::Tensor of_experts(int64_t i) const { return packed_.narrow(-1, i * shape_.num_experts, shape_.num_experts); }
+  at::Tensor of_groups(int64_t i) const { return packed_.narrow(-1, 5 * shape_.num_experts + i * shape_.num_groups, shape_.num_groups); }
+  at::Tensor of_nested(int64_t i) const {
+    return packed_.narrow(-1, 5 * shape_.num_experts + 2 * shape_.num_groups + i * shape_.num_nested, shape_.num_nested);
+  }
+  at::Tensor scalar(int64_t i) const { return packed_.select(-1, size(shape_) - kNumScalars + i); }
 
   at::Tensor packed_;
-  int64_t num_experts_;
+  SumsShape shape_;
 };
 
 /// The layers' sums on the CPU, in one copy: one host synchronisation. No autograd.

@@ -82,7 +82,7 @@ TEST(Documents, OneDocumentARowIsWhatNoDocumentsAre) {
 TEST(Documents, PassThroughRecomputationToTheBit) {
   const auto config = tiny_config();
   const auto gradients_with = [&](Recompute recompute) {
-    Transformer model(config, local_dispatcher(config), ExecutionConfig{.recompute = recompute, .overlap_shared_expert = true});
+    Transformer model(config, local_dispatchers(config), ExecutionConfig{.recompute = recompute, .overlap_shared_expert = true});
     initialize_parameters(model->parameters_by_name(), config, /*seed=*/7);
     model->to(at::kDouble);
     const auto context = two_rows_of_documents(config, /*training=*/true);

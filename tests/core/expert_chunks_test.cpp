@@ -17,7 +17,7 @@ Outcome compute(const at::Tensor& x_RD, const at::Tensor& gate_up_e2FD, const at
   const auto leaf = [](const at::Tensor& tensor) { return tensor.detach().clone().requires_grad_(); };
   // Weights stay where they lie among those of all experts; only gradients have memory of their own.
   const auto x = leaf(x_RD), gate_up = gate_up_e2FD.detach().requires_grad_(), down = down_eDF.detach().requires_grad_();
-  const auto y = apply_experts({x, counts}, gate_up, down);
+  const auto y = apply_experts({x, counts}, {gate_up, down}, Activation::kSwiglu);
   y.backward(grad_y_RD.contiguous());
   return {y.detach(), x.grad(), gate_up.grad(), down.grad()};
 }

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "core/activation.h"
 #include "core/experts.h"
 #include "core/feed_forward.h"
 #include "core/loss.h"
@@ -8,7 +9,6 @@
 #include "core/philox.h"
 #include "core/rotary.h"
 #include "core/routing/statistics.h"
-#include "core/swiglu.h"
 #include "tests/finite_differences.h"
 #include "tests/tiny_models.h"
 
@@ -42,7 +42,11 @@ TEST(Rotary, TurnsEverySequenceAtItsOwnPositions) {
 }
 
 TEST(Swiglu, HasTheGradientOfItsFormula) {
-  expect_gradient_matches_differences([&](const at::Tensor& x) { return (swiglu(x) * normal({3, 4}, 1)).sum(); }, normal({3, 8}, 2));
+  expect_gradient_matches_differences(
+      [&](const at::Tensor& x) {
+        return (activate(x, Activation::kSwiglu) * normal({3, 4}, 1)).sum();
+      },
+      normal({3, 8}, 2));
 }
 
 /// Rows of 3 experts with counts 2, 0, 17, each padded to 16.
@@ -54,8 +58,10 @@ ExpertRows uneven_rows(const at::Tensor& real_19D) {
 
 TEST(Experts, EachRowPassesItsOwnExpert) {
   const auto x = normal({19, 4}, 1), gate_up = normal({3, 6, 4}, 2), down = normal({3, 4, 3}, 3);
-  const auto y = apply_experts(uneven_rows(x), gate_up, down);
-  const auto dense = [&](const at::Tensor& row, int64_t e) { return at::linear(swiglu(at::linear(row, gate_up[e])), down[e]); };
+  const auto y = apply_experts(uneven_rows(x), {gate_up, down}, Activation::kSwiglu);
+  const auto dense = [&](const at::Tensor& row, int64_t e) {
+    return at::linear(activate(at::linear(row, gate_up[e]), Activation::kSwiglu), down[e]);
+  };
   EXPECT_TRUE(at::allclose(y.narrow(0, 0, 2), dense(x.narrow(0, 0, 2), 0), 1e-12, 1e-12));
   EXPECT_TRUE(at::allclose(y.narrow(0, 16, 17), dense(x.narrow(0, 2, 17), 2), 1e-12, 1e-12));
   EXPECT_EQ(y.narrow(0, 2, 14).abs().max().item<double>(), 0.0);
@@ -63,21 +69,33 @@ TEST(Experts, EachRowPassesItsOwnExpert) {
 
 TEST(Experts, GradientsMatchDifferences) {
   const auto x = normal({19, 4}, 1), gate_up = normal({3, 6, 4}, 2), down = normal({3, 4, 3}, 3), probe = normal({48, 4}, 4);
-  expect_gradient_matches_differences([&](const at::Tensor& v) { return (apply_experts(uneven_rows(v), gate_up, down) * probe).sum(); }, x);
-  expect_gradient_matches_differences([&](const at::Tensor& v) { return (apply_experts(uneven_rows(x), v, down) * probe).sum(); }, gate_up);
-  expect_gradient_matches_differences([&](const at::Tensor& v) { return (apply_experts(uneven_rows(x), gate_up, v) * probe).sum(); }, down);
+  expect_gradient_matches_differences(
+      [&](const at::Tensor& v) {
+        return (apply_experts(uneven_rows(v), {gate_up, down}, Activation::kSwiglu) * probe).sum();
+      },
+      x);
+  expect_gradient_matches_differences(
+      [&](const at::Tensor& v) {
+        return (apply_experts(uneven_rows(x), {v, down}, Activation::kSwiglu) * probe).sum();
+      },
+      gate_up);
+  expect_gradient_matches_differences(
+      [&](const at::Tensor& v) {
+        return (apply_experts(uneven_rows(x), {gate_up, v}, Activation::kSwiglu) * probe).sum();
+      },
+      down);
 }
 
 TEST(Experts, WithoutRowsGradientsAreZeroNotMissing) {
   const auto gate_up = normal({2, 6, 4}, 2).requires_grad_(), down = normal({2, 4, 3}, 3).requires_grad_();
   const auto x = at::zeros({0, 4}, at::kDouble).requires_grad_();
-  apply_experts({x, {0, 0}}, gate_up, down).sum().backward();
+  apply_experts({x, {0, 0}}, {gate_up, down}, Activation::kSwiglu).sum().backward();
   EXPECT_EQ(gate_up.grad().abs().max().item<double>(), 0.0);
   EXPECT_EQ(down.grad().abs().max().item<double>(), 0.0);
 }
 
 TEST(Experts, RefuseCountsThatDoNotBelongToTheRows) {
-  EXPECT_THROW(apply_experts({at::zeros({16, 4}), {17}}, at::zeros({1, 6, 4}), at::zeros({1, 4, 3})), c10::Error);
+  EXPECT_THROW(apply_experts({at::zeros({16, 4}), {17}}, {at::zeros({1, 6, 4}), at::zeros({1, 4, 3})}, Activation::kSwiglu), c10::Error);
 }
 
 TEST(MoeLayer, WithOneExpertEqualsADenseFeedForward) {
@@ -85,7 +103,7 @@ TEST(MoeLayer, WithOneExpertEqualsADenseFeedForward) {
   config.moe->num_experts = config.moe->top_k = 1;
   config.moe->renormalize = false;
   MoeLayer layer(config, make_local_dispatcher(1));
-  FeedForward dense(config.hidden_size, config.moe->ffn_hidden_size);
+  FeedForward dense(config.hidden_size, config.moe->ffn_hidden_size, Activation::kSwiglu);
   for (auto& parameter : layer->parameters()) parameter.set_data(normal(parameter.sizes(), 5));
   const auto experts = layer->experts()->parameters();
   dense->parameters()[0].set_data(experts[0][0].detach());
@@ -117,7 +135,8 @@ TEST(MoeLayer, TheSharedExpertServesEveryTokenAndItsGateScalesIt) {
   const auto parameters = layer->named_parameters();
   const auto with = layer->forward(x, tiny_context(1, 4, 29)).y_BSD;
   const auto gate = at::linear(x, parameters["shared_expert_gate"]).sigmoid();
-  const auto shared = at::linear(swiglu(at::linear(x, parameters["shared_expert.gate_up"])), parameters["shared_expert.down"]);
+  const auto shared =
+      at::linear(activate(at::linear(x, parameters["shared_expert.gate_up"]), Activation::kSwiglu), parameters["shared_expert.down"]);
   parameters["shared_expert.down"].set_data(at::zeros({16, 8}, at::kDouble));
   EXPECT_TRUE(at::allclose(with, layer->forward(x, tiny_context(1, 4, 29)).y_BSD + gate * shared, 1e-12, 1e-12));
 }

@@ -160,7 +160,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadModel{"TooManyChoices", [](ModelConfig& c) { c.moe->top_k = 5; }, "model.moe.top_k", "num_experts = 4; use at most 4"},
         BadModel{"GateWithoutExpert", [](ModelConfig& c) { c.moe->shared_expert_gate = true; }, "model.moe.shared_expert_gate",
                  "no shared"},
-        BadModel{"UnknownRouter", [](ModelConfig& c) { c.moe->router = "sinkhorn"; }, "model.moe.router", "softmax_top_k"},
+        BadModel{"UnknownRouter", [](ModelConfig& c) { c.moe->router = "soft"; }, "model.moe.router", "top_k"},
         BadModel{"RenormalizedTopOne", [](ModelConfig& c) { c.moe->top_k = 1; }, "model.moe.renormalize", "use false"},
         BadModel{"PooledSequences",
                  [](ModelConfig& c) {

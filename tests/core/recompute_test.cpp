@@ -20,9 +20,16 @@ RoutingStatistics statistics_of(const at::Tensor& probability_BE, const at::Tens
   const auto constant = at::full({2}, 7.0, at::kDouble);
   return {.assigned_BE = constant.clone(),
           .dropped_BE = constant.clone(),
+          .first_choice_BE = constant.clone(),
+          .group_visits_BG = constant.clone(),
           .tokens_B = constant.clone(),
           .probability_BE = probability_BE,
+          .load_BE = constant.clone(),
+          .group_load_BG = constant.clone(),
+          .nested_assigned_BM = constant.clone(),
+          .nested_probability_BM = constant.clone(),
           .z_B = z_B,
+          .domain_B = constant.clone(),
           .lost_tokens_B = constant.clone(),
           .gate_mass_B = constant.clone(),
           .dropped_gate_mass_B = constant.clone(),
@@ -137,7 +144,7 @@ std::map<std::string, int64_t> nodes_behind(const at::Tensor& tensor) {
 TEST(Recomputation, KeepsOneNodeABlock) {
   const auto config = tiny_config();
   const auto graph_of = [&](Recompute recompute) {
-    Transformer model(config, local_dispatcher(config), ExecutionConfig{.recompute = recompute, .overlap_shared_expert = true});
+    Transformer model(config, local_dispatchers(config), ExecutionConfig{.recompute = recompute, .overlap_shared_expert = true});
     initialize_parameters(model->parameters_by_name(), config, 7);
     return nodes_behind(model->forward(tiny_context(2, 8, config.vocab_size)).hidden_BSD);
   };

@@ -1,12 +1,12 @@
-#include "core/routing/statistics.h"
+#include "core/balance.h"
 #include "tests/fuzz/compare_runs.h"
 
 namespace switchyard {
 namespace {
 
-/// How many of these expert numbers there are of each.
+/// How many of these expert numbers there are of each; num_experts is nobody.
 at::Tensor count(const at::Tensor& expert, int64_t num_experts) {
-  return at::bincount(expert, {}, num_experts).to(at::kDouble);
+  return at::bincount(expert, {}, num_experts + 1).narrow(0, 0, num_experts).to(at::kDouble);
 }
 
 struct Account {
@@ -28,25 +28,32 @@ struct Account {
     const auto choice = real_UC.narrow(1, columns.choice(), columns.choices).to(at::kLong).flatten();
     const auto kept = real_UC.narrow(1, columns.kept(), columns.choices).flatten().to(at::kBool);
     const auto kept_E = count(choice.index({kept}), moe.num_experts);
-    expect(sums.assigned_E(), count(choice, moe.num_experts), "assigned is not what the routers chose", where);
-    expect(sums.assigned_E(), kept_E + sums.dropped_E(), "assigned is not kept + dropped", where);
-    expect(sums.assigned_E().sum(), sums.tokens() * static_cast<double>(moe.top_k), "assigned is not tokens x top_k", where);
+    if (moe.router == "gshard_top_2") {  // of the second choices that the log holds some are not made
+      const auto first = real_UC.select(1, columns.choice()).to(at::kLong);
+      expect(sums.first_choice_E(), count(first, moe.num_experts), "first choices are not what the routers chose", where);
+      if ((sums.assigned_E() > count(choice, moe.num_experts)).any().item<bool>())
+        findings.fail("accounts", where + ": more than was chosen");
+    } else {
+      expect(sums.assigned_E(), count(choice, moe.num_experts), "assigned is not what the routers chose", where);
+      expect(sums.assigned_E(), kept_E + sums.dropped_E(), "assigned is not kept + dropped", where);
+    }
+    if (moe.router != "gshard_top_2" && moe.router != "expert_choice") {
+      const auto expected = sums.tokens() * static_cast<double>(num_choices(moe));
+      expect(sums.assigned_E().sum(), expected, "assigned is not tokens x choices", where);
+    }
+    if (moe.nested_experts > 0) {
+      const auto inside_E = sums.nested_assigned_M().unflatten(0, {-1, moe.nested_experts}).sum(1);
+      expect(inside_E, kept_E * static_cast<double>(moe.nested_top_k), "the experts inside an expert got other rows than it", where);
+    }
     expect(sums.tokens(), layout.mask_GS.sum().to(at::kDouble), "tokens is not the number of unmasked ones", where);
     expect(sums.non_finite(), at::zeros({}, at::kDouble), "a logit is not finite", where);
   }
 };
 
-std::vector<int64_t> moe_layers(const ModelConfig& model) {
-  std::vector<int64_t> layers;
-  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
-    if (model.is_moe_layer(layer)) layers.push_back(layer);
-  }
-  return layers;
-}
-
 void check_routing(const LayoutCase& layout, const LoggedRun& run, Findings& findings) {
-  const auto layers = moe_layers(layout.model);
-  const int64_t E = layout.model.moe->num_experts, size = RoutingSums::size(E);
+  const auto layers = layout.model.moe_layers();
+  const auto shape = sums_shapes(layout.model).front();
+  const int64_t size = RoutingSums::size(shape);
   const Account account{layout, run, findings};
   for (size_t s = 0; s < run.trace.steps.size(); ++s) {
     const auto& values = run.trace.steps[s].routing;
@@ -55,7 +62,7 @@ void check_routing(const LayoutCase& layout, const LoggedRun& run, Findings& fin
     }
     const auto packed = at::tensor(values, at::kDouble).view({-1, size});
     for (size_t l = 0; l < layers.size(); ++l) {
-      account.check(RoutingSums(packed[static_cast<int64_t>(l)], E), run.seen_NLGSC[static_cast<int64_t>(s)][layers[l]],
+      account.check(RoutingSums(packed[static_cast<int64_t>(l)], shape), run.seen_NLGSC[static_cast<int64_t>(s)][layers[l]],
                     c10::str("step ", s + 1, ", block ", layers[l]));
     }
   }

@@ -2,12 +2,13 @@
 
 #include <array>
 
-#include "core/routing/statistics.h"
+#include "core/balance.h"
 
 namespace switchyard {
 namespace {
 
-constexpr double kTermFloor = 1e-4;  // a term can be zero by mathematics: CV^2 at perfect balance
+// A term can be zero by mathematics: CV^2 at perfect balance; -log of a probability that is 1, whose rounding is that of 1.
+constexpr double kTermFloor = 1e-4, kFp32TermFloor = 1e-2;
 
 double difference(double a, double b, double floor = 0.0) {
   if (a == b) return 0.0;
@@ -22,24 +23,34 @@ struct SumsPart {
   bool exact;
 };
 
-std::array<SumsPart, 7> sums_parts(int64_t E) {
+std::array<SumsPart, 14> sums_parts(const SumsShape& shape) {
+  const int64_t E = shape.num_experts, G = shape.num_groups, M = shape.num_nested;
+  const int64_t nested = 5 * E + 2 * G, scalars = nested + 2 * M;
   return {{{"assigned", 0, E, true},
            {"dropped", E, 2 * E, true},
-           {"probability sums", 2 * E, 3 * E, false},
-           {"tokens", 3 * E, 3 * E + 1, true},
-           {"z sums", 3 * E + 1, 3 * E + 2, false},
-           {"lost tokens", 3 * E + 2, 3 * E + 3, true},
-           {"gate and entropy sums", 3 * E + 3, 3 * E + 7, false}}};
+           {"first choices", 2 * E, 3 * E, true},
+           {"probability sums", 3 * E, 4 * E, false},
+           {"load sums", 4 * E, 5 * E, false},
+           {"group visits", 5 * E, 5 * E + G, true},
+           {"group load sums", 5 * E + G, nested, false},
+           {"assigned inside experts", nested, nested + M, true},
+           {"probability sums inside experts", nested + M, scalars, false},
+           {"tokens", scalars, scalars + 1, true},
+           {"z sums", scalars + 1, scalars + 2, false},
+           {"domain sums", scalars + 2, scalars + 3, false},
+           {"lost tokens", scalars + 3, scalars + 4, true},
+           {"gate and entropy sums", scalars + 4, scalars + 8, false}}};
 }
 
 void compare_routing(const LayoutCase& layout, const StepTrace& a, const StepTrace& b, int64_t step, double bound, double floor,
                      Findings& findings) {
   if (!layout.model.moe) return;
-  const int64_t E = layout.model.moe->num_experts, size = RoutingSums::size(E);
+  const auto shape = sums_shapes(layout.model).front();
+  const int64_t size = RoutingSums::size(shape);
   if (a.routing.size() != b.routing.size()) return findings.fail("routing sums", "another number of them");
   for (size_t begin = 0; begin < a.routing.size(); begin += static_cast<size_t>(size)) {
-    const double tokens = a.routing[begin + static_cast<size_t>(3 * E)];
-    for (const auto& part : sums_parts(E)) {
+    const double tokens = a.routing[begin + static_cast<size_t>(size - RoutingSums::kNumScalars)];
+    for (const auto& part : sums_parts(shape)) {
       for (int64_t i = part.begin; i < part.end; ++i) {
         const size_t place = begin + static_cast<size_t>(i);
         findings.note(part.quantity, difference(a.routing[place], b.routing[place], part.exact ? 0.0 : floor * tokens),
@@ -60,7 +71,8 @@ void compare_step(const LayoutCase& layout, const StepTrace& a, const StepTrace&
   findings.note("cross entropy" + suffix, difference(a.cross_entropy, b.cross_entropy), bound, where(a.cross_entropy, b.cross_entropy));
   findings.note("gradient norm" + suffix, difference(a.grad_norm, b.grad_norm), bound, where(a.grad_norm, b.grad_norm));
   for (size_t t = 0; t < a.terms.size(); ++t) {
-    findings.note("terms" + suffix, difference(a.terms[t], b.terms.at(t), kTermFloor), bound, where(a.terms[t], b.terms[t]));
+    findings.note("terms" + suffix, difference(a.terms[t], b.terms.at(t), layout.dtype == at::kDouble ? kTermFloor : kFp32TermFloor), bound,
+                  where(a.terms[t], b.terms[t]));
   }
   compare_routing(layout, a, b, step, bound, bounds.floor, findings);
 }
@@ -94,8 +106,8 @@ void compare_tensors(const LayoutCase& job, const LayoutTrace& a, const LayoutTr
     auto difference = tensor - other->second;
     const auto dot = name.find('.');
     const bool is_weight = name.starts_with("model.");
-    if (is_weight && job.dtype == at::kDouble) {
-      const auto moment = "exp_avg_sq" + name.substr(dot);
+    const auto moment = "exp_avg_sq" + name.substr(dot);
+    if (is_weight && job.dtype == at::kDouble && a.tensors.contains(moment)) {  // buffers have none
       const auto set_aside = is_rounding(a.tensors.at(moment), b.tensors.at(moment), job);
       if (set_aside.any().item<bool>()) findings.zero_gradients.insert(name.substr(dot + 1));
       difference = difference.masked_fill(set_aside, 0.0);

@@ -1,3 +1,4 @@
+#include "core/balance.h"
 #include "tests/fuzz/draw_case.h"
 
 namespace switchyard {
@@ -22,26 +23,56 @@ const char* name_of(AuxLossScope scope) {
 const char* name_of(DropOrder order) {
   return order == DropOrder::kChoicePosition  ? "[choice, position]"
          : order == DropOrder::kScorePosition ? "[score, position]"
+         : order == DropOrder::kRandom        ? "chance"
                                               : "[choice, score, position]";
+}
+
+std::string describe_router(const MoeConfig& moe) {
+  auto text = moe.router;
+  if (moe.score == ScoreFunction::kSigmoid) text += " of sigmoids";
+  if (moe.bias_update > 0) text += c10::str(" with bias by ", moe.bias_update);
+  if (moe.groups > 1) text += c10::str(" in ", moe.group_top_k, " of ", moe.groups, " groups");
+  if (moe.group_score == GroupScore::kBestTwo) text += " by their best two";
+  return text;
+}
+
+std::string describe_terms(const ModelConfig& model) {
+  std::string text;
+  for (const auto& term : balance_terms(model)) {
+    text += c10::str(", ", term.name);
+    for (const auto& [step, coefficient] : term.coefficient.points) text += c10::str(" ", coefficient);
+    if (!term.linear) text += c10::str(" over ", name_of(term.scope));
+  }
+  return text;
 }
 
 std::string describe_moe(const ModelConfig& model) {
   const auto& moe = *model.moe;
   std::string blocks;
   for (int64_t layer = 0; layer < model.num_layers; ++layer) blocks += model.is_moe_layer(layer) ? "M" : "d";
-  auto text =
-      c10::str(", ", moe.router, " ", moe.top_k, " of ", moe.num_experts, " experts of width ", moe.ffn_hidden_size, " in ", blocks);
+  auto text = c10::str(", ", describe_router(moe), ", ", moe.top_k, " of ", moe.num_experts, " experts of width ", moe.ffn_hidden_size,
+                       " in ", blocks);
+  if (moe.nested_experts > 0) text += c10::str(", ", moe.nested_top_k, " of ", moe.nested_experts, " experts inside each");
   if (moe.renormalize) text += ", renormalised";
   if (moe.shared_expert_ffn_hidden_size > 0) {
-    text += c10::str(", shared expert ", moe.shared_expert_ffn_hidden_size, moe.shared_expert_gate ? " with gate" : "");
+    text += c10::str(", shared expert ", moe.shared_expert_ffn_hidden_size, moe.shared_expert_gate ? " with gate" : "",
+                     moe.residual ? " mixed in" : "");
   }
-  text += c10::str(", aux ", moe.aux_loss_coeff, " over ", name_of(moe.aux_loss_scope));
-  if (moe.aux_loss_form == AuxLossForm::kHuggingFace) text += " (hugging_face)";
-  text += c10::str(", importance ", moe.importance_loss_coeff, ", z ", moe.z_loss_coeff);
+  text += c10::str(", activation ", static_cast<int>(moe.activation));
+  if (moe.expert_bias) text += ", expert biases";
+  if (moe.expert_dropout > 0.0) text += c10::str(", expert dropout ", moe.expert_dropout);
+  if (moe.scale != 1.0) text += c10::str(", scaled by ", moe.scale);
+  if (moe.apply == ApplyWeight::kInput) text += ", weights on the inputs";
+  if (moe.router_bias) text += ", router bias";
+  text += describe_terms(model);
+  if (moe.aux_loss_form == AuxLossForm::kHuggingFace) text += ", pooled";
+  if (moe.aux_loss_counts == AuxLossCounts::kFirstChoice) text += ", first choices";
   if (moe.input_jitter > 0) text += c10::str(", jitter ", moe.input_jitter);
   if (moe.capacity_factor) {
     text += c10::str(", capacity ", *moe.capacity_factor, " a group of ", moe.capacity_group.sequences, ", at least ", moe.min_capacity,
                      ", drops by ", name_of(moe.drop_order));
+  } else if (group_sequences(model) != 1) {
+    text += c10::str(", groups of ", moe.capacity_group.sequences);
   }
   return text;
 }
@@ -54,6 +85,7 @@ std::string describe_job(const LayoutCase& job) {
                        job.mask_GS.sum().item<int64_t>(), " real), ", job.steps, " steps, vocabulary ", model.vocab_size, ", width ",
                        model.hidden_size, ", heads ", model.num_attention_heads, "/", model.num_key_value_heads, " of ", model.head_dim,
                        ", ", model.num_layers, " blocks, init_std ", model.init_std);
+  if (model.sequence_mixer == SequenceMixer::kLstm) text += ", LSTM";
   if (model.tie_embeddings) text += ", tied";
   if (model.qkv_bias) text += ", qkv_bias";
   if (model.moe) text += describe_moe(model);

@@ -24,6 +24,11 @@ int64_t processes_of_case(int64_t index);
 /// A function of (seed, index).
 FuzzCase draw_case(uint64_t seed, int64_t index);
 
+/// The MoE part of a model, without its pattern of blocks.
+MoeConfig draw_moe(Draws& draws);
+/// Sequences that compete for experts or slots; 0 = those of a micro-batch, 1 where nothing competes.
+int64_t group_sequences(const ModelConfig& model);
+
 /// The parts of it. `ranks`: 0 = any number of threads that divides the batch.
 LayoutCase draw_job(Draws& draws, int64_t processes);
 LayoutCase draw_layout(Draws& draws, const LayoutCase& job, int64_t ranks);

@@ -1,44 +1,9 @@
-#include "core/routing/routing_rule.h"
 #include "tests/fuzz/draw_case.h"
 
 namespace switchyard {
 namespace {
 
 using Tokens = std::vector<int64_t>;
-
-void draw_experts(Draws& draws, MoeConfig& moe) {
-  std::vector<std::string> rules;
-  for (const auto& [name, rule] : routing_rules()) rules.push_back(name);
-  moe.router = draws.one_of(rules);
-  moe.num_experts = draws.one_of<int64_t>({1, 2, 3, 4, 4, 5, 6, 8, 8, 12});
-  moe.top_k = std::min(moe.num_experts, draws.one_of<int64_t>({1, 1, 2, 2, 2, 3, 4}));
-  moe.ffn_hidden_size = draws.between(3, 14);
-  moe.renormalize = moe.top_k > 1 && draws.percent(60);
-  if (draws.percent(35)) {
-    moe.shared_expert_ffn_hidden_size = draws.between(3, 11);
-    moe.shared_expert_gate = draws.percent(50);
-  }
-}
-
-void draw_terms(Draws& draws, MoeConfig& moe) {
-  moe.aux_loss_coeff = draws.one_of({0.0, 0.01, 0.1, 0.5});
-  moe.z_loss_coeff = draws.one_of({0.0, 0.001, 0.1});
-  moe.importance_loss_coeff = draws.one_of({0.0, 0.0, 0.05, 0.5});
-  using enum AuxLossScope;
-  moe.aux_loss_scope = draws.one_of({kGlobalBatch, kGlobalBatch, kSequence, kMicroBatch, kRunning, kLagged});
-  if (moe.aux_loss_scope != AuxLossScope::kSequence && draws.percent(25)) moe.aux_loss_form = AuxLossForm::kHuggingFace;
-}
-
-void draw_capacity(Draws& draws, MoeConfig& moe) {
-  moe.input_jitter = draws.percent(30) ? draws.one_of({0.01, 0.1, 0.5}) : 0.0;
-  if (draws.percent(40)) return;
-  moe.capacity_factor = draws.one_of({0.3, 0.5, 0.75, 1.0, 1.0, 1.25, 2.0});
-  moe.min_capacity = draws.one_of<int64_t>({0, 0, 0, 1, 2});
-  moe.capacity_group.sequences = draws.one_of<int64_t>({1, 1, 2, 3, 0});
-  // Of both together no run on one rank is the reference: one depends on a rank's micro-batch, the other on all ranks' together.
-  if (moe.aux_loss_scope == AuxLossScope::kRunning) moe.capacity_group.sequences = std::max<int64_t>(1, moe.capacity_group.sequences);
-  moe.drop_order = draws.one_of({DropOrder::kChoicePosition, DropOrder::kChoiceScorePosition, DropOrder::kScorePosition});
-}
 
 MoeLayers draw_moe_layers(Draws& draws, int64_t num_layers) {
   using enum MoeLayers::Kind;
@@ -63,22 +28,22 @@ ModelConfig draw_model(Draws& draws, int64_t global_batch_size) {
   model.ffn_hidden_size = draws.between(4, 20);
   model.num_key_value_heads = draws.between(1, 2);
   model.num_attention_heads = model.num_key_value_heads * draws.between(1, 2);
+  if (draws.percent(10)) model.sequence_mixer = SequenceMixer::kLstm;
   model.head_dim = draws.one_of<int64_t>({2, 4, 6});
   model.max_sequence_length = draws.between(2, 9);
   model.init_std = draws.one_of({0.02, 0.2, 0.2, 0.2, 0.6});
   model.tie_embeddings = draws.percent(25);
-  model.qkv_bias = draws.percent(25);
+  model.qkv_bias = model.sequence_mixer == SequenceMixer::kAttention && draws.percent(25);
   if (draws.percent(8)) return model;
-  auto& moe = model.moe.emplace();
-  draw_experts(draws, moe);
-  draw_terms(draws, moe);
-  draw_capacity(draws, moe);
-  moe.layers = draw_moe_layers(draws, model.num_layers);
+  model.moe = draw_moe(draws);
+  model.moe->layers = draw_moe_layers(draws, model.num_layers);
   return model;
 }
 
 bool drops_by_score(const ModelConfig& model) {
-  return model.moe && model.moe->capacity_factor && model.moe->drop_order != DropOrder::kChoicePosition;
+  if (!model.moe || !model.moe->capacity_factor) return false;
+  const auto order = model.moe->drop_order;
+  return order == DropOrder::kChoiceScorePosition || order == DropOrder::kScorePosition;
 }
 
 /// Even, mostly two tokens, or nothing but one.
@@ -132,6 +97,8 @@ LayoutCase draw_job(Draws& draws, int64_t processes) {
   job.dtype = precision < 16 ? at::kDouble : precision < 18 ? at::kFloat : at::kBFloat16;
   job.model = draw_model(draws, job.global_batch_size);
   auto& moe = job.model.moe;
+  // The choices of gates inside experts are not logged, so that fp32 runs, in which they fall either way, cannot be told from wrong ones.
+  if (moe && job.dtype != at::kDouble) moe->nested_experts = 0, moe->nested_loss_coeff = 0.0;
   const int64_t least = std::max<int64_t>(1, processes);
   if (moe && job.global_batch_size % (least * std::max<int64_t>(1, moe->capacity_group.sequences)) != 0) {
     moe->capacity_group.sequences = 1;  // no micro-batch of a whole number of groups would fit

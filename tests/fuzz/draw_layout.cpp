@@ -1,3 +1,4 @@
+#include "core/balance.h"
 #include "parallel/machine_grid.h"
 #include "tests/fuzz/draw_case.h"
 #include "training/run_config_checks.h"
@@ -11,11 +12,6 @@ std::vector<int64_t> divisors(int64_t value, int64_t most) {
     if (value % i == 0) all.push_back(i);
   }
   return all;
-}
-
-/// Sequences that a micro-batch must hold a multiple of.
-int64_t capacity_sequences(const ModelConfig& model) {
-  return model.moe && model.moe->capacity_factor ? std::max<int64_t>(1, model.moe->capacity_group.sequences) : 1;
 }
 
 /// As many ranks of every expert group on each machine, for groups of consecutive ranks or of every n-th one.
@@ -73,13 +69,12 @@ void check_that_it_is_a_run(const LayoutCase& layout) {
 }
 
 int64_t reference_micro_batch(const LayoutCase& layout) {
-  if (layout.model.moe) {
-    const auto& moe = *layout.model.moe;
-    if (moe.aux_loss_scope == AuxLossScope::kRunning) return layout.micro_batch_size * layout.ranks;
-    const bool capacity_by_micro_batch = moe.capacity_factor && moe.capacity_group.sequences == 0;
-    if (capacity_by_micro_batch || moe.aux_loss_scope == AuxLossScope::kMicroBatch) return layout.micro_batch_size;
+  bool by_micro_batch = group_sequences(layout.model) == 0;
+  for (const auto& term : balance_terms(layout.model)) {
+    if (term.scope == AuxLossScope::kRunning) return layout.micro_batch_size * layout.ranks;
+    by_micro_batch = by_micro_batch || term.scope == AuxLossScope::kMicroBatch;
   }
-  return layout.global_batch_size;
+  return by_micro_batch ? layout.micro_batch_size : layout.global_batch_size;
 }
 
 }  // namespace
@@ -91,7 +86,7 @@ int64_t processes_of_case(int64_t index) {
 LayoutCase draw_layout(Draws& draws, const LayoutCase& job, int64_t ranks) {
   constexpr int64_t kMostThreads = 8;
   LayoutCase layout = job;
-  const int64_t least_micro_batch = capacity_sequences(job.model);
+  const int64_t least_micro_batch = std::max<int64_t>(1, group_sequences(job.model));
   const auto rank_counts = divisors(job.global_batch_size / least_micro_batch, kMostThreads);
   layout.ranks = ranks > 0 ? ranks : draws.percent(25) ? rank_counts.back() : draws.one_of(rank_counts);
   const auto accumulations = divisors(job.global_batch_size / least_micro_batch / layout.ranks, job.global_batch_size);

@@ -2,6 +2,7 @@
 // N steps, L blocks, G global samples, S sequence length, K choices a token, E experts, C columns.
 #pragma once
 
+#include "core/routing/routing_rule.h"
 #include "core/routing/routing_trace.h"
 #include "tests/layout_run.h"
 
@@ -9,14 +10,14 @@ namespace switchyard {
 
 /// Columns of what is kept of a token.
 struct RoutingColumns {
-  explicit RoutingColumns(const MoeConfig& moe) : choices(moe.top_k), experts(moe.num_experts) {}
+  explicit RoutingColumns(const MoeConfig& moe) : choices(num_choices(moe)), experts(moe.num_experts) {}
 
   int64_t choices;
   int64_t experts;
   int64_t seen() const { return 0; }                 ///< 1 where a rank has routed the token
   int64_t choice() const { return 1; }               ///< K: experts, first choice first, before drops
   int64_t kept() const { return 1 + choices; }       ///< K: 1 where the assignment got a slot
-  int64_t score() const { return 1 + 2 * choices; }  ///< E: probabilities that the choice was made by
+  int64_t score() const { return 1 + 2 * choices; }  ///< E: what the choice was made by: logits, or what stands for them
   int64_t count() const { return 1 + 2 * choices + experts; }
 };
 

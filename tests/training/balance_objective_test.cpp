@@ -1,9 +1,8 @@
 // Every scope of the balancing terms by hand, and their gradients against differences.
 #include "training/balance_objective.h"
 
-#include "core/routing/softmax_top_k.h"
 #include "tests/finite_differences.h"
-#include "tests/tiny_models.h"
+#include "tests/routing_tools.h"
 
 namespace switchyard {
 namespace {
@@ -15,7 +14,7 @@ ModelConfig two_experts(AuxLossScope scope, double aux, double importance) {
   config.moe->num_experts = 2;
   config.moe->top_k = 1;
   config.moe->renormalize = false;
-  config.moe->aux_loss_scope = scope;
+  config.moe->aux_loss_scope = config.moe->importance_loss_scope = scope;
   config.moe->aux_loss_coeff = aux;
   config.moe->importance_loss_coeff = importance;
   config.moe->z_loss_coeff = 0.0;
@@ -24,12 +23,19 @@ ModelConfig two_experts(AuxLossScope scope, double aux, double importance) {
 
 /// Sequences of one token each; the probabilities are a leaf.
 RoutingStatistics statistics(const at::Tensor& assigned_BE, const at::Tensor& probability_BE) {
-  const auto zero_B = at::zeros({assigned_BE.size(0)}, at::kDouble);
+  const auto zero_B = at::zeros({assigned_BE.size(0)}, at::kDouble), zero_B1 = zero_B.unsqueeze(1);
   return {.assigned_BE = assigned_BE,
           .dropped_BE = at::zeros_like(assigned_BE),
+          .first_choice_BE = assigned_BE,
+          .group_visits_BG = zero_B1,
           .tokens_B = assigned_BE.sum(1),
           .probability_BE = probability_BE.requires_grad_(),
+          .load_BE = at::zeros_like(assigned_BE),
+          .group_load_BG = zero_B1,
+          .nested_assigned_BM = zero_B1.narrow(1, 0, 0),
+          .nested_probability_BM = zero_B1.narrow(1, 0, 0),
           .z_B = zero_B,
+          .domain_B = zero_B,
           .lost_tokens_B = zero_B,
           .gate_mass_B = zero_B,
           .dropped_gate_mass_B = zero_B,
@@ -53,7 +59,7 @@ struct Step {
 Step run_step(BalanceObjective& objective, const std::vector<RoutingStatistics>& micro_batches) {
   double num_sequences = 0.0;
   for (const auto& one : micro_batches) num_sequences += static_cast<double>(one.tokens_B.size(0));
-  objective.start_step({num_sequences, num_sequences, static_cast<int64_t>(micro_batches.size())});
+  objective.start_step({1, num_sequences, num_sequences, static_cast<int64_t>(micro_batches.size())});
   Step step{.terms = {}, .gradients = {}, .counted = objective.needs_counting()};
   if (step.counted) {
     for (const auto& one : micro_batches) objective.count({one});
@@ -144,7 +150,7 @@ TEST(BalanceObjective, LaggedDoesNotRememberAStepThatIsNotFinite) {
 TEST(BalanceObjective, CountsNothingBeforeTheForwardWhereNoTermHasACoefficient) {
   for (const auto scope : {AuxLossScope::kGlobalBatch, AuxLossScope::kLagged}) {
     auto objective = objective_of(two_experts(scope, 0, 0));
-    objective.start_step({4, 4, 2});
+    objective.start_step({1, 4, 4, 2});
     EXPECT_FALSE(objective.needs_counting());
     for (const auto& one : two_micro_batches()) EXPECT_FALSE(objective.add_micro_batch({one}).defined());
     EXPECT_NEAR(objective.finish(objective.local_parts()).terms[0].value, 1.125, 1e-15) << "metrics show it all the same";
@@ -153,7 +159,7 @@ TEST(BalanceObjective, CountsNothingBeforeTheForwardWhereNoTermHasACoefficient) 
 
 TEST(BalanceObjective, OfADenseModelIsEmpty) {
   auto objective = objective_of(tiny_config(/*moe=*/false));
-  objective.start_step({4, 4, 2});
+  objective.start_step({1, 4, 4, 2});
   EXPECT_FALSE(objective.needs_counting());
   EXPECT_FALSE(objective.add_micro_batch({}).defined());
   EXPECT_TRUE(objective.local_parts().empty());
@@ -166,12 +172,12 @@ at::Tensor value_with_gradient(const ModelConfig& config, const at::Tensor& logi
   std::vector<std::vector<RoutingStatistics>> micro_batches;
   for (const auto& logits : logits_TE.chunk(2)) {
     const auto context = tiny_context(logits.size(0) / kSequenceLength, kSequenceLength, 29);
-    const auto decision = softmax_top_k(logits, *config.moe, context);
-    const auto one = collect_statistics(logits, decision, decision.routing, context, logits.size(0) / kSequenceLength);
+    const auto decision = decide(logits, *config.moe, context);
+    const auto one = collect_statistics(logits_of(logits), decision, decision.routing, *config.moe, context);
     micro_batches.emplace_back(static_cast<size_t>(config.num_moe_layers()), one);
   }
   auto objective = objective_of(config);
-  objective.start_step({static_cast<double>(logits_TE.size(0)), static_cast<double>(logits_TE.size(0) / kSequenceLength), 2});
+  objective.start_step({1, static_cast<double>(logits_TE.size(0)), static_cast<double>(logits_TE.size(0) / kSequenceLength), 2});
   if (objective.needs_counting()) {
     for (const auto& one : micro_batches) objective.count(one);
     objective.end_counting();
@@ -189,7 +195,7 @@ TEST(BalanceObjective, GradientsMatchDifferencesInEveryScopeThatReportsWhatItDes
       if (form == AuxLossForm::kHuggingFace && scope == AuxLossScope::kSequence) continue;
       auto config = tiny_config();
       config.moe->aux_loss_form = form;
-      config.moe->aux_loss_scope = scope;
+      config.moe->aux_loss_scope = config.moe->importance_loss_scope = scope;
       config.moe->aux_loss_coeff = 0.7;
       config.moe->importance_loss_coeff = 0.3;
       config.moe->z_loss_coeff = 0.1;
@@ -197,6 +203,33 @@ TEST(BalanceObjective, GradientsMatchDifferencesInEveryScopeThatReportsWhatItDes
                                           normal({12, 4}, 21));
     }
   }
+}
+
+TEST(BalanceObjective, TermsHaveScopesOfTheirOwn) {
+  auto config = two_experts(AuxLossScope::kGlobalBatch, 1, 1);
+  config.moe->importance_loss_scope = AuxLossScope::kRunning;
+  auto objective = objective_of(config);
+  const auto step = run_step(objective, two_micro_batches());
+  EXPECT_TRUE(step.counted);
+  // The rows "global_batch" and "importance, running" above.
+  expect_near(step.gradients.at(0), {.375 + .125, .125 - .375}, "first micro-batch");
+  expect_near(step.gradients.at(1), {.375 + .09375, .125 - .15625}, "second micro-batch");
+}
+
+TEST(BalanceObjective, CoefficientsFollowTheStep) {
+  auto config = two_experts(AuxLossScope::kGlobalBatch, 0, 0);
+  config.moe->aux_loss_coeff = Coefficient({{10, 1.0}, {20, 0.5}});
+  auto objective = objective_of(config);
+  const auto weighted_at = [&](int64_t step) {
+    objective.start_step({step, 4, 4, 1});
+    objective.add_micro_batch({two_micro_batches()[0]});
+    return objective.finish(objective.local_parts()).terms[0].weighted;
+  };
+  const double value = weighted_at(1);  // constant before the first point
+  EXPECT_EQ(weighted_at(10), value);
+  EXPECT_DOUBLE_EQ(weighted_at(15), 0.75 * value);
+  EXPECT_DOUBLE_EQ(weighted_at(20), 0.5 * value);
+  EXPECT_DOUBLE_EQ(weighted_at(1000), 0.5 * value);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ void expect_same_steps(const std::vector<nlohmann::json>& a, const std::vector<n
 class BalancedRun : public TrainerTest {
  protected:
   BalancedRun() {
-    config_.model.moe->aux_loss_scope = AuxLossScope::kLagged;
+    config_.model.moe->aux_loss_scope = config_.model.moe->importance_loss_scope = AuxLossScope::kLagged;
     config_.model.moe->aux_loss_coeff = 1.0;
     config_.model.moe->importance_loss_coeff = 0.5;
     config_.training.micro_batch_size = 2;
@@ -48,7 +48,7 @@ TEST_F(BalancedRun, OnRanksThatShareExpertsGoesOnToTheBitToo) {
 }
 
 TEST_F(BalancedRun, WithScopeRunningGoesOnToTheBitBecauseNothingOutlivesAStep) {
-  config_.model.moe->aux_loss_scope = AuxLossScope::kRunning;
+  config_.model.moe->aux_loss_scope = config_.model.moe->importance_loss_scope = AuxLossScope::kRunning;
   expect_to_go_on_to_the_bit();
 }
 

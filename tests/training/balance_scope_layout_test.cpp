@@ -62,11 +62,11 @@ INSTANTIATE_TEST_SUITE_P(Jobs, LayoutFreeBalance,
                                                     })},
                                            NamedJob{"SequencesWithImportance", job_with([](MoeConfig& moe) {
                                                       moe.importance_loss_coeff = 0.2;
-                                                      moe.aux_loss_scope = AuxLossScope::kSequence;
+                                                      moe.aux_loss_scope = moe.importance_loss_scope = AuxLossScope::kSequence;
                                                     })},
                                            NamedJob{"LaggedWithImportance", job_with([](MoeConfig& moe) {
                                                       moe.importance_loss_coeff = 0.2;
-                                                      moe.aux_loss_scope = AuxLossScope::kLagged;
+                                                      moe.aux_loss_scope = moe.importance_loss_scope = AuxLossScope::kLagged;
                                                     })},
                                            NamedJob{"LaggedHuggingFace", job_with([](MoeConfig& moe) {
                                                       moe.aux_loss_form = AuxLossForm::kHuggingFace;
@@ -87,7 +87,7 @@ void expect_to_depend_on_the_micro_batch_size_alone(const LayoutCase& job) {
 TEST(MicroBatchScope, DependsOnTheMicroBatchSizeAndOnNothingElse) {
   const auto job = job_with([](MoeConfig& moe) {
     moe.importance_loss_coeff = 0.2;
-    moe.aux_loss_scope = AuxLossScope::kMicroBatch;
+    moe.aux_loss_scope = moe.importance_loss_scope = AuxLossScope::kMicroBatch;
   });
   expect_to_depend_on_the_micro_batch_size_alone(job);
 }
@@ -103,7 +103,7 @@ TEST(MicroBatchCapacityGroup, DependsOnTheMicroBatchSizeAndOnNothingElse) {
 TEST(RunningScope, DependsOnTheSequencesThatAllRanksComputeAtOnceAndOnNothingElse) {
   const auto job = job_with([](MoeConfig& moe) {
     moe.importance_loss_coeff = 0.2;
-    moe.aux_loss_scope = AuxLossScope::kRunning;
+    moe.aux_loss_scope = moe.importance_loss_scope = AuxLossScope::kRunning;
   });
   expect_one_answer(job, {1, 1, 4}, {{2, 1, 2}, {2, 2, 2}, {4, 2, 1}, {4, 4, 1}});
   EXPECT_GT(largest_difference(train_at(job, {1, 1, 4}), train_at(job, {1, 1, 2}), 1), 1e-6);

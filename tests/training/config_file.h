@@ -6,6 +6,9 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
+
+#include "training/run_config.h"
 
 namespace switchyard {
 
@@ -67,5 +70,11 @@ class ConfigFile {
  private:
   std::filesystem::path path_;
 };
+
+/// The configuration that a file with this text holds.
+inline RunConfig load(const std::string& text, const std::vector<std::string>& overrides = {}, int64_t world_size = 1) {
+  const ConfigFile file(text);
+  return load_run_config(file.path(), overrides, world_size);
+}
 
 }  // namespace switchyard

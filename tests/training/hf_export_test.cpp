@@ -48,7 +48,7 @@ struct Exported {
       for (const auto& slot : group.slots)
         ParameterGroup::view(group.master, slot).copy_(normal(slot.shape, 9 + slot.offset, at::kFloat) * 0.2);
     }
-    save_checkpoint(folder.path() / "checkpoints", 3, checkpoint_pieces(*model.store, mesh), {{"precision", "fp32"}}, 2, *mesh.world());
+    save_checkpoint(folder.path() / "checkpoints", 3, checkpoint_pieces(model, mesh), {{"precision", "fp32"}}, 2, *mesh.world());
     run.config.model = config;
     run.checkpoint = folder.path() / "checkpoints" / "step-3";
     run.step = 3;

@@ -16,20 +16,20 @@ using Notes = std::vector<std::string>;
 
 TEST(LayoutNotes, SayWhichScopesDependOnTheLayoutAndOnWhat) {
   EXPECT_EQ(notes_of({"model.moe.aux_loss_scope=micro_batch"}),
-            Notes{"model.moe.aux_loss_scope = micro_batch depends on the layout: balance is measured over each rank's micro-batch; only "
+            Notes{"scope micro_batch (aux_loss) depends on the layout: balance is measured over each rank's micro-batch; only "
                   "layouts with the same training.micro_batch_size, 4, agree"});
   EXPECT_EQ(notes_of({"model.moe.aux_loss_scope=running"}),
-            Notes{"model.moe.aux_loss_scope = running depends on the layout: balance is measured over the step's micro-batches so far; "
+            Notes{"scope running (aux_loss) depends on the layout: balance is measured over the step's micro-batches so far; "
                   "only layouts with the same training.micro_batch_size x ranks, 8, agree"});
   EXPECT_EQ(notes_of({"model.moe.aux_loss_scope=running"}, /*world_size=*/0),
-            Notes{"model.moe.aux_loss_scope = running depends on the layout: balance is measured over the step's micro-batches so far; "
+            Notes{"scope running (aux_loss) depends on the layout: balance is measured over the step's micro-batches so far; "
                   "only layouts with the same training.micro_batch_size x ranks agree"});
   EXPECT_EQ(notes_of({"model.moe.aux_loss_scope=sequence"}), Notes{});
   EXPECT_EQ(notes_of({"model.moe.aux_loss_scope=lagged"}), Notes{});
 }
 
 TEST(LayoutNotes, SayThatTheExactScopeCountsInAForwardOfItsOwn) {
-  EXPECT_EQ(notes_of({}), Notes{"model.moe.aux_loss_scope = global_batch with 2 micro-batches a rank: each step makes one more forward "
+  EXPECT_EQ(notes_of({}), Notes{"scope global_batch (aux_loss) with 2 micro-batches a rank: each step makes one more forward "
                                 "without gradients, to count first; lagged and running do without"});
   EXPECT_EQ(notes_of({}, /*world_size=*/4), Notes{});
 }

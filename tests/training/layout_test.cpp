@@ -47,6 +47,16 @@ std::vector<NamedJob> jobs() {
          c.model.moe->renormalize = false;
          c.model.moe->layers = {.kind = MoeLayers::Kind::kEvery, .count = 2, .list = {}};
        })},
+      {"NestedExperts", job_with([](LayoutCase& c) {
+         c.model.moe->nested_experts = 3;
+         c.model.moe->nested_top_k = 2;
+         c.model.moe->nested_loss_coeff = 0.1;
+         c.model.moe->expert_dropout = 0.2;
+       })},
+      {"AnotherNumberOfExpertsInEachLayer", job_with([](LayoutCase& c) {
+         c.model.moe->num_experts_by_layer = {{1, 8}};
+         c.model.moe->capacity_factor = 1.0;
+       })},
       {"Dense", job_with([](LayoutCase& c) { c.model = tiny_config(/*moe=*/false); })},
   };
 }
@@ -99,7 +109,7 @@ TEST(LayoutComparison, WouldNoticeALocalBalancingLoss) {
   // The comparison has teeth: the same job with another coefficient differs far beyond the bounds above.
   LayoutCase job;
   const auto reference = train_on_threads(job);
-  job.model.moe->aux_loss_coeff *= 1.0001;
+  job.model.moe->aux_loss_coeff = 1.0001 * job.model.moe->aux_loss_coeff.at(1);
   EXPECT_GT(largest_difference(reference, train_on_threads(job), 1), 1e-8);
 }
 

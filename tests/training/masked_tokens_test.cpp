@@ -11,7 +11,7 @@ constexpr int64_t kMasked = 3, kUnmasked = 5;  // of the 8 positions of every se
 LayoutCase job_in(AuxLossScope scope, int64_t capacity_sequences) {
   LayoutCase job;
   auto& moe = *job.model.moe;
-  moe.aux_loss_scope = scope;
+  moe.aux_loss_scope = moe.importance_loss_scope = scope;
   moe.importance_loss_coeff = 0.1;
   moe.z_loss_coeff = 0.01;
   moe.input_jitter = 0.1;

@@ -54,7 +54,7 @@ TEST(RoutingRecord, HoldsEveryTokensChoicesBeforeDrops) {
   const SafetensorsFile file(choices_file(folder.path(), 1));
   EXPECT_EQ(file.metadata().at("num_experts"), "4");
   ASSERT_EQ(file.entries().size(), 2u);
-  const int64_t num_scalars_and_counts = RoutingSums::size(4);
+  const int64_t num_scalars_and_counts = RoutingSums::size({.num_experts = 4});
   for (int64_t layer = 0; layer < 2; ++layer) {
     const auto choices_GSK = file.read("layer." + std::to_string(layer));
     EXPECT_EQ(choices_GSK.scalar_type(), at::kShort);
@@ -74,7 +74,7 @@ TEST(RoutingReplay, TakesTheRecordedExpertsWhateverTheRouterWants) {
   for (const auto& layout : {job, on(job, 2, 2, 2), on(job, 4, 4, 1)}) {
     const auto trace = train_on_threads(replaying(layout, folder.path()));
     for (int64_t layer = 0; layer < 2; ++layer) {
-      const auto first = trace.steps[0].routing.begin() + layer * RoutingSums::size(4);
+      const auto first = trace.steps[0].routing.begin() + layer * RoutingSums::size({.num_experts = 4});
       EXPECT_EQ(std::vector<double>(first, first + 4), (std::vector<double>{0, 64, 0, 64}));
     }
   }
@@ -119,7 +119,7 @@ std::string complaint(const std::filesystem::path& folder, const ChoiceShape& sh
 
 TEST(RoutingReplay, RefusesARecordOfAnotherJobWithFileAndValues) {
   const TemporaryFolder folder;
-  const ChoiceShape shape{.moe_layers = {1, 3}, .global_batch_size = 4, .sequence_length = 8, .top_k = 2, .num_experts = 6};
+  const ChoiceShape shape{.moe_layers = {1, 3}, .global_batch_size = 4, .sequence_length = 8, .num_choices = 2, .num_experts = {6, 6}};
   const auto choices = at::tensor({5, 0}, at::kShort).expand({4, 8, 2});
   write_safetensors(choices_file(folder.path(), 1), {{"layer.1", choices}, {"layer.3", choices}}, {{"num_experts", "6"}});
   const auto file = "routing.replay: " + (folder.path() / "step-1.safetensors").string() + ": ";
@@ -133,9 +133,10 @@ TEST(RoutingReplay, RefusesARecordOfAnotherJobWithFileAndValues) {
   const std::string advice = "; replay a record of the same model and batch";
   EXPECT_EQ(changed([](auto& s) { s.global_batch_size = 8; }), holds + "[8, 8, 2]" + advice);
   EXPECT_EQ(changed([](auto& s) { s.sequence_length = 16; }), holds + "[4, 16, 2]" + advice);
-  EXPECT_EQ(changed([](auto& s) { s.top_k = 1; }), holds + "[4, 8, 1]" + advice);
-  EXPECT_EQ(changed([](auto& s) { s.num_experts = 8; }), file + "recorded with num_experts = 6, this run has 8" + advice);
-  EXPECT_EQ(changed([](auto& s) { s.moe_layers = {1}; }), file + "recorded with 2 MoE layers, this run has 1" + advice);
+  EXPECT_EQ(changed([](auto& s) { s.num_choices = 1; }), holds + "[4, 8, 1]" + advice);
+  EXPECT_EQ(changed([](auto& s) { s.num_experts = {8, 8}; }), file + "recorded with num_experts = 6, this run has 8" + advice);
+  EXPECT_EQ(changed([](auto& s) { s.moe_layers = {1}, s.num_experts = {6}; }),
+            file + "recorded with 2 MoE layers, this run has 1" + advice);
   EXPECT_EQ(changed([](auto& s) { s.moe_layers = {1, 2}; }), file + "holds nothing of MoE layer 2 of this run" + advice);
   EXPECT_EQ(complaint(folder.path(), shape, /*last=*/3), "routing.replay: " + (folder.path() / "step-2.safetensors").string() +
                                                              " is missing, this run needs steps 1 to 3; record that many");
@@ -144,7 +145,7 @@ TEST(RoutingReplay, RefusesARecordOfAnotherJobWithFileAndValues) {
 }
 
 TEST(RoutingReplay, RefusesChoicesThatNoRouterMakes) {
-  const ChoiceShape shape{.moe_layers = {0}, .global_batch_size = 2, .sequence_length = 1, .top_k = 2, .num_experts = 4};
+  const ChoiceShape shape{.moe_layers = {0}, .global_batch_size = 2, .sequence_length = 1, .num_choices = 2, .num_experts = {4}};
   TokenContext context;
   context.global_sample_B = at::arange(2, at::kLong);
   context.step = 1;

@@ -20,6 +20,8 @@ model:
   num_layers: 6
   hidden_size: 24
   ffn_hidden_size: 40
+  activation: geglu
+  sequence_mixer: attention
   num_attention_heads: 6
   num_key_value_heads: 3
   head_dim: 8
@@ -31,23 +33,51 @@ model:
   qkv_bias: true
   moe:
     num_experts: 12
+    num_experts_by_layer: {2: 24}
     top_k: 3
-    router: "softmax_top_k"
     ffn_hidden_size: 10
+    activation: clamped_swiglu
+    nested_experts: 4
+    nested_top_k: 3
+    expert_bias: true
+    expert_dropout: 0.3
     shared_expert_ffn_hidden_size: 14
     shared_expert_gate: true
+    residual: false
     layers: [1, 2, 5]
+    router: "top_k"
+    score: sigmoid
     renormalize: false
-    aux_loss_coeff: 0.02
+    scale: 2.5
+    bias_update: 0.001
+    apply: input
+    router_bias: true
+    input_jitter: 0.04
+    groups: 4
+    group_top_k: 2
+    group_score: best_two
+    aux_loss_coeff: {0: 0.02, 100: 0.01}
     aux_loss_scope: sequence
     aux_loss_form: megatron
+    aux_loss_counts: first_choice
+    sequence_loss_coeff: 0.0001
     importance_loss_coeff: 0.05
+    importance_loss_scope: lagged
+    load_loss_coeff: 0
+    load_loss_scope: running
+    group_loss_coeff: 0.06
+    group_loss_scope: micro_batch
+    communication_loss_coeff: 0.07
+    communication_loss_scope: sequence
+    nested_loss_coeff: 0.08
     z_loss_coeff: 0.003
-    input_jitter: 0.04
+    domains: 3
+    domain_loss_coeff: 0.2
     capacity_factor: 1.5
+    eval_capacity_factor: 2
     capacity_group: {sequences: 2}
     min_capacity: 4
-    drop_order: [score, position]
+    drop_order: random
 parallel:
   expert: 4
   rank_order: expert_outer
@@ -115,11 +145,6 @@ logging:
   peak_gflops: 123.5
 )";
 
-RunConfig load(const std::string& text, const std::vector<std::string>& overrides = {}, int64_t world_size = 1) {
-  const ConfigFile file(text);
-  return load_run_config(file.path(), overrides, world_size);
-}
-
 TEST(RunConfig, WritesEveryKeyAsItWasRead) {
   EXPECT_EQ(to_yaml(load(kEveryKey, {}, /*world_size=*/4)), kEveryKey);
 }
@@ -134,7 +159,11 @@ TEST(RunConfig, PutsEachKeyIntoItsField) {
   EXPECT_EQ(config.model.moe->aux_loss_scope, AuxLossScope::kSequence);
   EXPECT_EQ(config.model.moe->capacity_factor, 1.5);
   EXPECT_EQ(config.model.moe->capacity_group.sequences, 2);
-  EXPECT_EQ(config.model.moe->drop_order, DropOrder::kScorePosition);
+  EXPECT_EQ(config.model.moe->drop_order, DropOrder::kRandom);
+  EXPECT_EQ(config.model.moe->num_experts_by_layer, (std::map<int64_t, int64_t>{{2, 24}}));
+  EXPECT_EQ(config.model.moe->nested_experts, 4);
+  EXPECT_EQ(config.model.moe->nested_top_k, 3);
+  EXPECT_EQ(config.model.moe->nested_loss_coeff.at(1), 0.08);
   ASSERT_EQ(config.data.sources.size(), 2u);
   EXPECT_EQ(config.data.sources[0].paths, (std::vector<std::string>{"a.bin", "b.bin"}));
   EXPECT_EQ(config.data.sources[1].name, "with \"quotes\"");
@@ -176,53 +205,6 @@ TEST(RunConfig, KeepsAHeadSizeThatIsGiven) {
   const RunConfig config = load(kMoeConfig, {"model.head_dim=10", "model.num_key_value_heads=2"});
   EXPECT_EQ(config.model.head_dim, 10);
   EXPECT_EQ(config.model.num_key_value_heads, 2);
-}
-
-TEST(RunConfig, ReadsAllFormsOfTheMoeLayers) {
-  const auto layers = [](const std::string& assignment) { return load(kMoeConfig, {assignment}).model.moe->layers; };
-  EXPECT_EQ(layers("model.moe.layers=all").count, 1);
-  EXPECT_EQ(layers("model.moe.layers={every: 2}").count, 2);
-  EXPECT_EQ(layers("model.moe.every=2").count, 2);
-  EXPECT_EQ(layers("model.moe.first_dense=1").kind, MoeLayers::Kind::kFirstDense);
-  EXPECT_EQ(layers("model.moe.layers={first_dense: 1}").kind, MoeLayers::Kind::kFirstDense);
-  EXPECT_EQ(layers("model.moe.layers=[0, 3]").list, (std::vector<int64_t>{0, 3}));
-}
-
-TEST(RunConfig, ReadsAllFormsOfCapacity) {
-  const auto moe = [](const std::string& assignment) { return *load(kMoeConfig, {assignment}).model.moe; };
-  EXPECT_EQ(moe("model.moe.capacity_group=micro_batch").capacity_group.sequences, 0);
-  EXPECT_EQ(moe("model.moe.capacity_group={sequences: 4}").capacity_group.sequences, 4);
-  EXPECT_EQ(moe("model.moe.drop_order=[choice, position]").drop_order, DropOrder::kChoicePosition);
-  EXPECT_EQ(moe("model.moe.drop_order=[choice, score, position]").drop_order, DropOrder::kChoiceScorePosition);
-  EXPECT_FALSE(moe("model.moe.capacity_factor=null").capacity_factor.has_value());
-}
-
-TEST(RunConfig, AcceptsExactExponents) {
-  EXPECT_EQ(load(kDenseConfig, {"training.steps=1e3"}).training.steps, 1000);
-  EXPECT_EQ(load(kDenseConfig, {"training.steps=1.5E3"}).training.steps, 1500);
-  EXPECT_EQ(load(kDenseConfig, {"training.steps=2500e-2"}).training.steps, 25);
-  EXPECT_EQ(load(kDenseConfig, {"optimizer.learning_rate=3"}).optimizer.learning_rate, 3.0);
-  EXPECT_EQ(load(kDenseConfig, {"optimizer.eps=.5e-7"}).optimizer.eps, 0.5e-7);
-}
-
-TEST(Overrides, TheLastOfEqualKeysWins) {
-  EXPECT_EQ(load(kDenseConfig, {"training.steps=5", "training.steps=6"}).training.steps, 6);
-}
-
-TEST(Overrides, MakeSectionsThatTheFileLacks) {
-  EXPECT_EQ(load(kDenseConfig, {"model.moe.ffn_hidden_size=12", "model.moe.num_experts=4"}).model.moe->num_experts, 4);
-}
-
-TEST(Overrides, NullGoesBackToTheDefault) {
-  EXPECT_EQ(load(kDenseConfig, {"training.seed=null"}).training.seed, TrainingConfig{}.seed);
-  EXPECT_FALSE(load(kMoeConfig, {"model.moe=null"}).model.moe.has_value());
-}
-
-TEST(Overrides, ReplaceTheListOfSources) {
-  const RunConfig config = load(kDenseConfig, {"data.sources=[{name: x, path: [x.txt, y.txt], weight: 0.5}]"});
-  ASSERT_EQ(config.data.sources.size(), 1u);
-  EXPECT_EQ(config.data.sources[0].paths.size(), 2u);
-  EXPECT_EQ(config.data.sources[0].weight, 0.5);
 }
 
 TEST(WorldSize, ZeroLeavesOutTheRulesAboutRanks) {

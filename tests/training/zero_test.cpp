@@ -90,13 +90,13 @@ TEST(ZeRO, WorksForADenseModel) {
   expect_equal_to_the_bit(reference, train_on_threads(job), "dense");
 }
 
-/// Calls body(store, mesh) on the layout's threads, for a model with fresh weights.
+/// Calls body(model, mesh) on the layout's threads, for a model with fresh weights.
 template <class Body>
 void on_layout(const LayoutCase& job, uint64_t seed, Body body) {
   run_ranks_as_threads(job.ranks, [&](const CommunicatorPtr& world) {
     const ProcessMesh mesh(world, job.parallel.expert, job.parallel.rank_order);
-    const auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), seed, /*with_optimizer_state=*/true);
-    body(*model.store, mesh);
+    auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), seed, /*with_optimizer_state=*/true);
+    body(model, mesh);
   });
 }
 
@@ -146,21 +146,21 @@ TEST_P(ZeroCheckpoint, HoldsTheSameForEveryLayoutWithZeroAndWithout) {
   const auto stored_dtype = dtype == at::kDouble ? at::kDouble : at::kFloat;
   for (const auto& writer : {alone, four, four_zero}) {
     const TemporaryFolder folder;
-    const auto save_as = [&](int64_t step, ParameterStore& store, const ProcessMesh& mesh) {
-      save_checkpoint(folder.path(), step, checkpoint_pieces(store, mesh), {}, /*keep=*/9, *mesh.world());
+    const auto save_as = [&](int64_t step, ModelInstance& model, const ProcessMesh& mesh) {
+      save_checkpoint(folder.path(), step, checkpoint_pieces(model, mesh), {}, /*keep=*/9, *mesh.world());
     };
-    on_layout(writer, /*seed=*/1, [&](ParameterStore& store, const ProcessMesh& mesh) {
-      fill_with_numbers(store, mesh);
-      save_as(1, store, mesh);
+    on_layout(writer, /*seed=*/1, [&](ModelInstance& model, const ProcessMesh& mesh) {
+      fill_with_numbers(*model.store, mesh);
+      save_as(1, model, mesh);
     });
     const auto saved = tensors_in(CheckpointReader(folder.path() / "step-1"), stored_dtype);
     int64_t step = 1;
     for (const auto& reader : {alone, four, four_zero}) {
       ++step;
-      on_layout(reader, /*seed=*/2, [&](ParameterStore& store, const ProcessMesh& mesh) {
-        load_checkpoint(store, CheckpointReader(folder.path() / "step-1"));
-        expect_whole_weights(store, saved);
-        save_as(step, store, mesh);
+      on_layout(reader, /*seed=*/2, [&](ModelInstance& model, const ProcessMesh& mesh) {
+        load_checkpoint(model, CheckpointReader(folder.path() / "step-1"));
+        expect_whole_weights(*model.store, saved);
+        save_as(step, model, mesh);
       });
       const auto again = tensors_in(CheckpointReader(folder.path() / ("step-" + std::to_string(step))), stored_dtype);
       ASSERT_EQ(again.size(), saved.size());

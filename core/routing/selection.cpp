@@ -1,0 +1,40 @@
+#include "core/routing/selection.h"
+
+namespace switchyard {
+
+at::Tensor best_k(const at::Tensor& score_TE, int64_t k) {
+  return std::get<1>(score_TE.sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true)).narrow(-1, 0, k);
+}
+
+Routing rectangular_routing(at::Tensor expert_TK, const at::Tensor& weight_TK, const MoeConfig& config, const TokenContext& context) {
+  const int64_t T = expert_TK.size(0), K = expert_TK.size(1), E = config.num_experts;
+  if (context.mask_BS.defined()) expert_TK = expert_TK.where(context.mask_BS.view({T, 1}), at::scalar_tensor(E, expert_TK.options()));
+  const auto options = expert_TK.options();
+  Routing routing;
+  routing.token_N = at::arange(T, options).repeat_interleave(K);
+  routing.expert_N = expert_TK.reshape({T * K});
+  routing.weight_N = weight_TK.reshape({T * K});
+  routing.choice_N = at::arange(K, options).repeat({T});
+  routing.num_experts = E;
+  routing.num_choices = K;
+  return routing;
+}
+
+at::Tensor renormalized(const at::Tensor& weight_TK) {
+  constexpr double kNothing = 1e-20;  // all sigmoids of a token can be zero
+  return weight_TK / (weight_TK.sum(-1, /*keepdim=*/true) + kNothing);
+}
+
+at::Tensor equal_weights(const at::Tensor& expert_TK, const at::TensorOptions& options) {
+  return at::full(expert_TK.sizes(), 1.0 / static_cast<double>(expert_TK.size(1)), options);
+}
+
+at::Tensor one_hot(const at::Tensor& expert_TK, int64_t num_experts, const at::TensorOptions& options) {
+  return at::zeros({expert_TK.size(0), num_experts}, options).scatter_(1, expert_TK, 1.0);
+}
+
+at::Tensor is_real_token(const TokenContext& context, const RouterLogits& logits) {
+  return context.mask_BS.defined() ? context.mask_BS.reshape({-1}) : at::ones({logits.num_tokens}, logits.options.dtype(at::kBool));
+}
+
+}  // namespace switchyard

@@ -91,6 +91,17 @@ TEST_P(EveryRule, TakesEqualLogitsAndNoTokens) {
   EXPECT_EQ(empty.routing.expert_N.size(0), 0);
 }
 
+TEST_P(EveryRule, KeepsToTheListAndToOtherTokensWhenALogitIsNoNumber) {
+  auto maps = random_maps(8, 24);
+  const auto before = decide(logits(maps, config()), config(), tiny_context(2, 4, 29)).routing;
+  maps[5].fill_(std::numeric_limits<double>::quiet_NaN());
+  const auto after = decide(logits(maps, config()), config(), tiny_context(2, 4, 29)).routing;
+  EXPECT_TRUE((after.expert_N >= 0).logical_and(after.expert_N <= config().num_experts).all().item<bool>());
+  // Tokens of other sequences choose as if nothing had happened; those of its own too where tokens do not compete.
+  const int64_t untouched = routing_rules().at(config().router).compares_tokens ? 4 : 5;
+  EXPECT_TRUE(at::equal(choices(before).narrow(0, 0, untouched), choices(after).narrow(0, 0, untouched)));
+}
+
 INSTANTIATE_TEST_SUITE_P(Rules, EveryRule,
                          ::testing::Values(RuleCase{"top_k", 6, 2}, RuleCase{"top_k", 1, 1}, RuleCase{"top_k", 6, 6},
                                            RuleCase{"top_k", 6, 2, 3, 2}, RuleCase{"dense", 3, 3}, RuleCase{"noisy_top_k", 5, 2},

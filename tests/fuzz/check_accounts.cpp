@@ -43,7 +43,8 @@ struct Account {
     }
     if (moe.nested_experts > 0) {
       const auto inside_E = sums.nested_assigned_M().unflatten(0, {-1, moe.nested_experts}).sum(1);
-      expect(inside_E, kept_E * static_cast<double>(moe.nested_top_k), "the experts inside an expert got other rows than it", where);
+      const auto rows_E = sums.assigned_E() - sums.dropped_E();
+      expect(inside_E, rows_E * static_cast<double>(moe.nested_top_k), "the experts inside an expert got other rows than it", where);
     }
     expect(sums.tokens(), layout.mask_GS.sum().to(at::kDouble), "tokens is not the number of unmasked ones", where);
     expect(sums.non_finite(), at::zeros({}, at::kDouble), "a logit is not finite", where);

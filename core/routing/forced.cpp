@@ -1,5 +1,4 @@
 #include "core/philox.h"
-#include "core/routing/routing_trace.h"
 #include "core/routing/rules.h"
 #include "core/routing/selection.h"
 
@@ -32,31 +31,18 @@ at::Tensor by_zipf(const RouterLogits& logits, const MoeConfig& config, const To
   return best_k(gumbel_TE - rank_E.log(), config.top_k);
 }
 
-/// A rule that takes the experts which `choose` names.
-template <class Choose>
-RoutingRule forced_rule(Choose choose) {
-  RoutingRule rule;
-  rule.maps.experts = false;
-  rule.decide = [choose](const RouterLogits& logits, const MoeConfig& config, const TokenContext& context) {
-    const auto expert_TK = traced_choices(context, [&] { return choose(logits, config, context); });
-    const auto share_TE = one_hot(expert_TK, config.num_experts, logits.options) / static_cast<double>(config.top_k);
-    return RoutingDecision{rectangular_routing(expert_TK, equal_weights(expert_TK, logits.options), config, context), share_TE};
-  };
-  return rule;
-}
-
 }  // namespace
 
 RoutingRule forced_uniform_rule() {
-  return forced_rule(in_turn);
+  return rule_without_weights(in_turn);
 }
 
 RoutingRule forced_random_rule() {
-  return forced_rule(at_random);
+  return rule_without_weights(at_random);
 }
 
 RoutingRule forced_zipf_rule() {
-  return forced_rule(by_zipf);
+  return rule_without_weights(by_zipf);
 }
 
 }  // namespace switchyard

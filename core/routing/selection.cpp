@@ -1,5 +1,7 @@
 #include "core/routing/selection.h"
 
+#include "core/routing/routing_trace.h"
+
 namespace switchyard {
 
 at::Tensor best_k(const at::Tensor& score_TE, int64_t k) {
@@ -35,6 +37,17 @@ at::Tensor one_hot(const at::Tensor& expert_TK, int64_t num_experts, const at::T
 
 at::Tensor is_real_token(const TokenContext& context, const RouterLogits& logits) {
   return context.mask_BS.defined() ? context.mask_BS.reshape({-1}) : at::ones({logits.num_tokens}, logits.options.dtype(at::kBool));
+}
+
+RoutingRule rule_without_weights(ChooseExperts choose) {
+  RoutingRule rule;
+  rule.maps.experts = false;
+  rule.decide = [choose = std::move(choose)](const RouterLogits& logits, const MoeConfig& config, const TokenContext& context) {
+    const auto expert_TK = traced_choices(context, [&] { return choose(logits, config, context); });
+    const auto share_TE = one_hot(expert_TK, config.num_experts, logits.options) / static_cast<double>(config.top_k);
+    return RoutingDecision{rectangular_routing(expert_TK, equal_weights(expert_TK, logits.options), config, context), share_TE};
+  };
+  return rule;
 }
 
 }  // namespace switchyard

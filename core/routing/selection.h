@@ -1,6 +1,8 @@
 // What routing rules share: choosing by score, and writing choices as a routing. T tokens, E experts, K choices.
 #pragma once
 
+#include <functional>
+
 #include "core/routing/routing_rule.h"
 
 namespace switchyard {
@@ -19,6 +21,10 @@ at::Tensor equal_weights(const at::Tensor& expert_TK, const at::TensorOptions& o
 
 /// [T, E], 1 where a token chose an expert.
 at::Tensor one_hot(const at::Tensor& expert_TK, int64_t num_experts, const at::TensorOptions& options);
+
+/// A rule without maps, whose experts `choose` names ([T, K]); each weighs 1 / K.
+using ChooseExperts = std::function<at::Tensor(const RouterLogits& logits, const MoeConfig& config, const TokenContext& context)>;
+RoutingRule rule_without_weights(ChooseExperts choose);
 
 /// bool [T]; undefined mask: all true.
 at::Tensor is_real_token(const TokenContext& context, const RouterLogits& logits);

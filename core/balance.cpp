@@ -131,8 +131,8 @@ std::vector<BalanceTerm> balance_terms(const ModelConfig& config) {
 std::vector<SumsShape> sums_shapes(const ModelConfig& config) {
   std::vector<SumsShape> shapes;
   for (const int64_t layer : config.moe_layers()) {
-    const MoeConfig moe = *config.at_layer(layer).moe;
-    shapes.push_back({moe.num_experts, moe.groups, moe.num_experts * moe.nested_experts});
+    const int64_t num_experts = config.num_experts_at(layer);
+    shapes.push_back({num_experts, config.moe->groups, num_experts * config.moe->nested_experts});
   }
   return shapes;
 }

@@ -9,17 +9,10 @@
 #include <utility>
 #include <vector>
 
+#include "core/attention_config.h"
+#include "core/layer_set.h"
+
 namespace switchyard {
-
-/// Which blocks hold an MoE layer. `every` n: blocks n-1, 2n-1, ... (n = 1: all of them). `first_dense` n: all but the first n.
-struct MoeLayers {
-  enum class Kind { kEvery, kFirstDense, kList };
-  Kind kind = Kind::kEvery;
-  int64_t count = 1;               ///< n of `every` or `first_dense`
-  std::vector<int64_t> list = {};  ///< block numbers from 0, ascending (kList)
-
-  bool contains(int64_t layer) const;
-};
 
 /// What competes for an expert's slots. `sequences` n: n consecutive global samples (the same on every layout). 0: the whole micro-batch.
 struct CapacityGroup {
@@ -69,6 +62,9 @@ struct Coefficient {
   bool is_zero() const;
 };
 
+/// Where a block norms: what goes into its two parts, or what comes out of them (OLMo 2, arXiv:2501.00656).
+enum class NormPlacement { kPre, kPost };
+
 struct MoeConfig {
   int64_t num_experts = 8;
   std::map<int64_t, int64_t> num_experts_by_layer;  ///< block -> experts, where a block has another number of them
@@ -94,7 +90,7 @@ struct MoeConfig {
   int64_t shared_expert_ffn_hidden_size = 0;    ///< width of the expert that every token visits; 0 = none
   bool shared_expert_gate = false;              ///< its output times sigmoid(w x), as Qwen2-MoE
   bool residual = false;                        ///< experts and shared expert mixed by a softmax of W x (DeepSpeed-MoE, arXiv:2201.05596)
-  MoeLayers layers;
+  LayerSet layers;                              ///< the blocks with experts
 
   Coefficient aux_loss_coeff = 0.01;
   AuxLossScope aux_loss_scope = AuxLossScope::kGlobalBatch;
@@ -134,16 +130,31 @@ struct ModelConfig {
   int64_t max_sequence_length = 256;
   double rope_theta = 10000.0;
   double norm_eps = 1e-5;
+  NormPlacement norm_placement = NormPlacement::kPre;
   double init_std = 0.02;
   bool tie_embeddings = false;
-  bool qkv_bias = false;  ///< biases on the query, key and value projections, as Qwen2
+  bool qkv_bias = false;        ///< biases on the query, key and value projections, as Qwen2; of latent attention: on its first projections
+  bool ffn_bias = false;        ///< biases on the dense blocks' feed-forward
+  int64_t mtp_layers = 0;       ///< blocks behind the others, each of which predicts one token further on (DeepSeek-V3's MTP)
+  double mtp_loss_coeff = 0.1;  ///< of the mean of their cross entropies
+  AttentionConfig attention;
+  RopeConfig rope;
   std::optional<MoeConfig> moe;
 
+  /// Blocks of the model and behind them those of multi-token prediction, which are numbered on.
+  int64_t num_blocks() const { return num_layers + mtp_layers; }
   bool is_moe_layer(int64_t layer) const { return moe && moe->layers.contains(layer); }
-  std::vector<int64_t> moe_layers() const;
+  std::vector<int64_t> moe_layers() const;  ///< of num_blocks()
   int64_t num_moe_layers() const { return static_cast<int64_t>(moe_layers().size()); }
-  /// The model as one of its blocks sees it: without experts in a dense block, with the block's own number of experts in the others.
+  int64_t num_experts_at(int64_t layer) const;  ///< of a block with experts
+  /// The model as one of its blocks sees it: without experts in a dense block, with the block's own number of experts in the others;
+  /// attention.full_layers and nope_layers all or none.
   ModelConfig at_layer(int64_t layer) const;
+  /// Width of a head's queries and keys, and of its values.
+  int64_t qk_head_dim() const { return attention.is_latent() ? attention.qk_nope_head_dim + attention.qk_rope_head_dim : head_dim; }
+  int64_t v_head_dim() const { return attention.is_latent() ? attention.v_head_dim : head_dim; }
+  /// Of a head's width, what is turned by its position.
+  int64_t rotary_dim() const;
 };
 
 /// Every rule of a model's shape that does not need the rest of the configuration. Empty = good.
@@ -161,6 +172,7 @@ struct ParameterCounts {
   int64_t total = 0;
   int64_t active = 0;
   int64_t active_without_embedding = 0;  ///< without the input embedding table, unless it is the output head too
+  int64_t prediction = 0;                ///< of the total, the blocks of multi-token prediction; no part of what is active
 };
 ParameterCounts count_parameters(const ModelConfig& config);
 

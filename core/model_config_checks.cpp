@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/attention_checks.h"
 #include "core/model_config.h"
 #include "core/routing/routing_checks.h"
 
@@ -17,7 +18,7 @@ class ModelChecks {
 
   std::vector<ConfigFault> run() {
     check_sizes();
-    check_attention();
+    std::ranges::move(find_attention_faults(config_), std::back_inserter(faults_));
     if (config_.moe) {
       check_experts(*config_.moe);
       check_nested(*config_.moe);
@@ -48,28 +49,11 @@ class ModelChecks {
     check_positive("model.num_key_value_heads", config_.num_key_value_heads);
     check_positive("model.head_dim", config_.head_dim);
     check_positive("model.max_sequence_length", config_.max_sequence_length);
+    if (config_.mtp_layers < 0) add("model.mtp_layers", "is negative; use 0 (none) or how many tokens further on are predicted");
     if (!config_.moe) return;
     check_positive("model.moe.num_experts", config_.moe->num_experts);
     check_positive("model.moe.top_k", config_.moe->top_k);
     check_positive("model.moe.ffn_hidden_size", config_.moe->ffn_hidden_size);
-  }
-
-  void check_attention() {
-    if (config_.sequence_mixer == SequenceMixer::kLstm) {
-      if (config_.qkv_bias)
-        add("model.qkv_bias", "has no attention to stand in with model.sequence_mixer = lstm; use false", {"model.sequence_mixer"});
-      return;
-    }
-    const int64_t heads = config_.num_attention_heads;
-    const int64_t groups = config_.num_key_value_heads;
-    if (heads > 0 && groups > 0 && heads % groups != 0) {
-      add("model.num_attention_heads",
-          "is not divisible by model.num_key_value_heads = " + number(groups) + "; let each key-value head serve equally many query heads",
-          {"model.num_key_value_heads"});
-    }
-    if (config_.head_dim % 2 != 0) {
-      add("model.head_dim", "is odd; rotary embeddings turn pairs, use an even number", {"model.hidden_size", "model.num_attention_heads"});
-    }
   }
 
   void check_experts(const MoeConfig& moe) {
@@ -118,7 +102,7 @@ class ModelChecks {
     }
     for (const auto& [layer, num_experts] : moe.num_experts_by_layer) {
       const std::string place = "gives block " + number(layer) + " " + number(num_experts) + " experts";
-      if (layer < 0 || layer >= config_.num_layers || !config_.is_moe_layer(layer)) {
+      if (layer < 0 || layer >= config_.num_blocks() || !config_.is_moe_layer(layer)) {
         add(key, "names block " + number(layer) + ", which is no MoE layer; name blocks of model.moe.layers", {"model.moe.layers"});
         continue;
       }
@@ -130,11 +114,11 @@ class ModelChecks {
     }
   }
 
-  void check_moe_layers(const MoeLayers& layers) {
+  void check_moe_layers(const LayerSet& layers) {
     const std::string key = "model.moe.layers";
     const std::string blocks = "model.num_layers = " + number(config_.num_layers);
     const std::vector<std::string> other_keys = {"model.num_layers"};
-    if (layers.kind == MoeLayers::Kind::kList) {
+    if (layers.kind == LayerSet::Kind::kList) {
       const auto& list = layers.list;
       const bool ascends = std::ranges::adjacent_find(list, std::greater_equal<>()) == list.end();
       if (list.empty()) return add(key, "is empty; name at least one block, or remove model.moe for a dense model");
@@ -143,7 +127,7 @@ class ModelChecks {
         add(key, "names a block outside " + blocks + "; use 0 to " + number(config_.num_layers - 1), other_keys);
       return;
     }
-    const bool every = layers.kind == MoeLayers::Kind::kEvery;
+    const bool every = layers.kind == LayerSet::Kind::kEvery;
     const int64_t least = every ? 1 : 0;
     const int64_t most = every ? config_.num_layers : config_.num_layers - 1;
     if (layers.count >= least && layers.count <= most) return;

@@ -1,79 +1,88 @@
 #include "core/transformer.h"
 
 #include <algorithm>
-#include <map>
 
 #include "core/recompute.h"
+#include "core/routing/routing_rule.h"
+#include "core/shift.h"
 
 namespace switchyard {
-
-BlockImpl::BlockImpl(const ModelConfig& config, const Dispatchers& dispatchers, const ExecutionConfig& execution)
-    : recomputes_moe_(execution.recompute == Recompute::kMoe) {
-  if (config.sequence_mixer == SequenceMixer::kAttention) {
-    sequence_norm_ = register_module("attention_norm", RmsNorm(config.hidden_size, config.norm_eps));
-    attention_ = register_module("attention", Attention(config));
-  } else {
-    sequence_norm_ = register_module("lstm_norm", RmsNorm(config.hidden_size, config.norm_eps));
-    lstm_ = register_module("lstm", Lstm(config.hidden_size));
-  }
-  channel_norm_ = register_module("channel_norm", RmsNorm(config.hidden_size, config.norm_eps));
-  if (config.moe) {
-    moe_ = register_module("moe", MoeLayer(config, dispatchers.at(config.moe->num_experts), execution));
-  } else {
-    feed_forward_ = register_module("feed_forward", FeedForward(config.hidden_size, config.ffn_hidden_size, config.activation));
-  }
-}
-
-at::Tensor BlockImpl::forward(const at::Tensor& x_BSD, const AttentionPlan& attention, const TokenContext& context,
-                              std::vector<RoutingStatistics>& statistics) {
-  const auto mixed_BSD = x_BSD + mix_sequence(sequence_norm_->forward(x_BSD), attention, context);
-  const auto normed_BSD = channel_norm_->forward(mixed_BSD);
-  if (moe_.is_empty()) return mixed_BSD + feed_forward_->forward(normed_BSD);
-  const Pass pass = [moe = moe_](const at::Tensor& x, const TokenContext& at_pass) mutable -> PassOutput {
-    auto output = moe->forward(x, at_pass);
-    return {std::move(output.y_BSD), {std::move(output.statistics)}};
-  };
-  auto output = recomputes_moe_ ? run_and_recompute(pass, normed_BSD, context) : pass(normed_BSD, context);
-  statistics.push_back(std::move(output.statistics.front()));
-  return mixed_BSD + output.y_BSD;
-}
-
-at::Tensor BlockImpl::mix_sequence(const at::Tensor& normed_BSD, const AttentionPlan& attention, const TokenContext& context) {
-  return attention_.is_empty() ? lstm_->forward(normed_BSD, context.document_BS) : attention_->forward(normed_BSD, attention);
+bool can_decode(const ModelConfig& config) {
+  if (!config.moe) return true;
+  const auto& rule = routing_rules().at(config.moe->router);
+  return !rule.looks_ahead && !rule.uses_places && !config.moe->eval_capacity_factor;
 }
 
 TransformerImpl::TransformerImpl(const ModelConfig& config, const Dispatchers& dispatchers, const ExecutionConfig& execution)
     : config_(config),
       recomputes_blocks_(execution.recompute == Recompute::kBlock),
-      rotary_(config.max_sequence_length, config.head_dim, config.rope_theta) {
+      rotary_(config.max_sequence_length, config.rotary_dim(), config.rope_theta, config.rope) {
   embedding_VD_ = register_parameter("embedding", at::empty({config.vocab_size, config.hidden_size}));
   const auto layers = register_module("layers", std::make_shared<torch::nn::Module>());
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     blocks_.push_back(layers->register_module(std::to_string(layer), Block(config.at_layer(layer), dispatchers, execution)));
   }
   final_norm_ = register_module("final_norm", RmsNorm(config.hidden_size, config.norm_eps));
+  const auto predictors = register_module("mtp", std::make_shared<torch::nn::Module>());
+  for (int64_t depth = 0; depth < config.mtp_layers; ++depth) {
+    predictors_.push_back(predictors->register_module(std::to_string(depth),
+                                                      PredictionBlock(config.at_layer(config.num_layers + depth), dispatchers, execution)));
+  }
   if (!config.tie_embeddings) head_VD_ = register_parameter("head", at::empty({config.vocab_size, config.hidden_size}));
 }
 
 TransformerOutput TransformerImpl::forward(const TokenContext& context) {
+  return run(context, /*state=*/nullptr);
+}
+
+TransformerOutput TransformerImpl::decode(const TokenContext& context, DecodingState& state) {
+  TORCH_CHECK(can_decode(config_), "Transformer::decode: later tokens change what this model made of earlier ones");
+  state.layers.resize(blocks_.size());
+  auto output = run(context, &state);
+  state.past.count += context.token_ids_BS.size(1);
+  if (context.document_BS.defined()) append_tokens(state.past.document_BP, context.document_BS, 1);
+  return output;
+}
+
+TransformerOutput TransformerImpl::run(const TokenContext& context, DecodingState* state) {
   TransformerOutput output;
   rotary_.move_to(context.token_ids_BS.device());
   auto x_BSD = at::embedding(embedding_VD_, context.token_ids_BS);
-  const auto attention = plan_attention(rotary_, context, x_BSD.scalar_type());
+  const auto past = state == nullptr ? PastTokens() : state->past;
+  const auto plan = plan_attention(rotary_, config_.attention, context, x_BSD.scalar_type(), past);
   TokenContext at_layer = context;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     at_layer.layer = static_cast<int64_t>(layer);
-    const Pass pass = [attention, block = blocks_[layer]](const at::Tensor& x, const TokenContext& at_pass) mutable {
-      PassOutput of_block;
-      of_block.y_BSD = block->forward(x, attention, at_pass, of_block.statistics);
-      return of_block;
-    };
-    auto of_block = recomputes_blocks_ ? run_and_recompute(pass, x_BSD, at_layer) : pass(x_BSD, at_layer);
-    x_BSD = of_block.y_BSD;
-    std::ranges::move(of_block.statistics, std::back_inserter(output.statistics));
+    x_BSD = run_block(blocks_[layer], x_BSD, plan, at_layer, state == nullptr ? nullptr : &state->layers[layer], output.statistics);
   }
   output.hidden_BSD = final_norm_->forward(x_BSD);
+  if (context.next_ids_BS.defined()) predict_further(plan, context, output);
   return output;
+}
+
+void TransformerImpl::predict_further(const AttentionPlan& plan, const TokenContext& context, TransformerOutput& output) {
+  auto hidden_BSD = output.hidden_BSD;
+  TokenContext at_layer = context;
+  for (size_t depth = 0; depth < predictors_.size(); ++depth) {
+    auto& predictor = predictors_[depth];
+    at_layer.layer = config_.num_layers + static_cast<int64_t>(depth);
+    at_layer.token_ids_BS = shifted(context.next_ids_BS, static_cast<int64_t>(depth));
+    const auto x_BSD = predictor->joined(at::embedding(embedding_VD_, at_layer.token_ids_BS), hidden_BSD);
+    hidden_BSD = predictor->normed(run_block(predictor->block(), x_BSD, plan, at_layer, /*state=*/nullptr, output.statistics));
+    output.further_BSD.push_back(hidden_BSD);
+  }
+}
+
+at::Tensor TransformerImpl::run_block(Block block, const at::Tensor& x_BSD, const AttentionPlan& plan, const TokenContext& context,
+                                      MixerState* state, std::vector<RoutingStatistics>& statistics) const {
+  const Pass pass = [plan, block, state](const at::Tensor& x, const TokenContext& at_pass) mutable {
+    PassOutput output;
+    output.y_BSD = block->forward(x, plan, at_pass, state, output.statistics);
+    return output;
+  };
+  auto output = recomputes_blocks_ ? run_and_recompute(pass, x_BSD, context) : pass(x_BSD, context);
+  std::ranges::move(output.statistics, std::back_inserter(statistics));
+  return output.y_BSD;
 }
 
 at::Tensor TransformerImpl::logits(const at::Tensor& hidden) {
@@ -82,9 +91,11 @@ at::Tensor TransformerImpl::logits(const at::Tensor& hidden) {
 
 std::vector<MoeLayer> TransformerImpl::moe_layers() const {
   std::vector<MoeLayer> layers;
-  for (const auto& block : blocks_) {
+  const auto add = [&](const Block& block) {
     if (!block->moe().is_empty()) layers.push_back(block->moe());
-  }
+  };
+  for (const auto& block : blocks_) add(block);
+  for (const auto& predictor : predictors_) add(predictor->block());
   return layers;
 }
 

@@ -34,7 +34,7 @@ inline ModelConfig disturbable_model() {
   auto config = tiny_config();
   config.num_layers = 3;
   config.moe->num_experts = 8;
-  config.moe->layers = {.kind = MoeLayers::Kind::kList, .count = 1, .list = {0, 2}};
+  config.moe->layers = {.kind = LayerSet::Kind::kList, .count = 1, .list = {0, 2}};
   config.moe->shared_expert_ffn_hidden_size = 8;
   config.moe->shared_expert_gate = true;
   config.moe->capacity_factor = 1.0;

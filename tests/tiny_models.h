@@ -47,7 +47,7 @@ inline ModelConfig tiny_config(bool moe = true) {
 inline Dispatchers local_dispatchers(const ModelConfig& config) {
   Dispatchers dispatchers;
   for (const int64_t layer : config.moe_layers()) {
-    const int64_t num_experts = config.at_layer(layer).moe->num_experts;
+    const int64_t num_experts = config.num_experts_at(layer);
     dispatchers[num_experts] = make_local_dispatcher(num_experts);
   }
   return dispatchers;

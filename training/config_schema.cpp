@@ -68,6 +68,8 @@ RunKeys make_config_keys() {
   RunKeys keys;
   add_top_level_keys(keys);
   add_model_keys(keys);
+  add_attention_keys(keys);
+  add_rope_keys(keys);
   add_moe_keys(keys);
   add_parallel_keys(keys);
   add_data_keys(keys);
@@ -109,6 +111,8 @@ const std::vector<ConfigSection>& config_sections() {
   static const std::vector<ConfigSection> sections = {
       {"", "Keys beside the sections."},
       {"model", "The shape of the model."},
+      {"model.attention", "What attention has beside its sizes, which stand in `model`."},
+      {"model.rope", "Rotary positions beside `model.rope_theta`."},
       {"model.moe", "Mixture-of-Experts layers. Without this section the model is dense; `moe: null` says so."},
       {"parallel", "How ranks share the work."},
       {"data", "What the model learns from. `data.sources` is a list; its keys are marked `[]`."},

@@ -58,11 +58,11 @@ void add_expert_keys(Keys& moe) {
   moe.add("residual", &MoeConfig::residual, BooleanValue{},
           "Mixes the experts' output and the shared expert's by a softmax of a learned projection of the input, instead of adding them.");
   moe.add(
-      "layers", &MoeConfig::layers, MoeLayersValue{},
+      "layers", &MoeConfig::layers, LayerSetValue{},
       "Blocks with an MoE layer. every n: the n-th, 2n-th, ...; first_dense n: all but the first n; or a list of block numbers from 0.");
-  moe.add("every", &MoeConfig::layers, MoeLayersCountValue{MoeLayers::Kind::kEvery}, "Short for `layers: {every: n}`.")
+  moe.add("every", &MoeConfig::layers, LayerCountValue{LayerSet::Kind::kEvery}, "Short for `layers: {every: n}`.")
       .as_alias_of("model.moe.layers");
-  moe.add("first_dense", &MoeConfig::layers, MoeLayersCountValue{MoeLayers::Kind::kFirstDense}, "Short for `layers: {first_dense: n}`.")
+  moe.add("first_dense", &MoeConfig::layers, LayerCountValue{LayerSet::Kind::kFirstDense}, "Short for `layers: {first_dense: n}`.")
       .as_alias_of("model.moe.layers");
 }
 
@@ -219,7 +219,17 @@ void add_model_keys(RunKeys& keys) {
   model.add("init_std", &ModelConfig::init_std, NumberValue{.least_excluded = true},
             "Standard deviation of the initial weights; output projections are divided by sqrt(2 num_layers).");
   model.add("tie_embeddings", &ModelConfig::tie_embeddings, BooleanValue{}, "The output head is the embedding table.");
-  model.add("qkv_bias", &ModelConfig::qkv_bias, BooleanValue{}, "Biases on the query, key and value projections.");
+  model.add("norm_placement", &ModelConfig::norm_placement,
+            WordValue<NormPlacement>{{{"pre", NormPlacement::kPre}, {"post", NormPlacement::kPost}}},
+            "pre: norms stand before attention and feed-forward. post: behind them, before the sum.");
+  model.add("qkv_bias", &ModelConfig::qkv_bias, BooleanValue{},
+            "Biases on the query, key and value projections; in latent attention on those from the input to the latents.");
+  model.add("ffn_bias", &ModelConfig::ffn_bias, BooleanValue{}, "Biases on the feed-forward of dense blocks.");
+  model.add("mtp_layers", &ModelConfig::mtp_layers, IntegerValue{0, kMaxLayers},
+            "Multi-token prediction: blocks behind the others, the d-th of which predicts the token d further on. They count on from "
+            "num_layers in lists of blocks, and generation does without them.");
+  model.add("mtp_loss_coeff", &ModelConfig::mtp_loss_coeff, NumberValue{}, "Weight of the mean of their cross entropies.")
+      .only_when("model.mtp_layers", "is 1 or more", [](const RunConfig& config) { return config.model.mtp_layers > 0; });
 }
 
 void add_moe_keys(RunKeys& keys) {

@@ -42,6 +42,8 @@ class SectionKeys {
 };
 
 void add_model_keys(RunKeys& keys);
+void add_attention_keys(RunKeys& keys);
+void add_rope_keys(RunKeys& keys);
 void add_moe_keys(RunKeys& keys);
 void add_parallel_keys(RunKeys& keys);
 void add_training_keys(RunKeys& keys);

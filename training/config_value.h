@@ -144,24 +144,24 @@ struct ExpertsByLayerValue {
 };
 
 /// `all`, `{every: n}`, `{first_dense: n}` or a list of block numbers.
-struct MoeLayersValue {
-  Problem read(const YamlNode& node, MoeLayers& value) const;
-  std::string write(const MoeLayers& value) const;
+struct LayerSetValue {
+  Problem read(const YamlNode& node, LayerSet& value) const;
+  std::string write(const LayerSet& value) const;
   std::string type() const { return "word, map or list"; }
   std::string range() const { return "all, {every: n}, {first_dense: n}, [block, ...]"; }
 };
 
 /// The n of one kind of pattern: what the aliases `model.moe.every` and `model.moe.first_dense` hold.
-struct MoeLayersCountValue {
-  MoeLayers::Kind kind;
+struct LayerCountValue {
+  LayerSet::Kind kind;
 
-  Problem read(const YamlNode& node, MoeLayers& value) const;
-  std::string write(const MoeLayers& value) const { return std::to_string(value.count); }
+  Problem read(const YamlNode& node, LayerSet& value) const;
+  std::string write(const LayerSet& value) const { return std::to_string(value.count); }
   std::string type() const { return "integer"; }
   std::string range() const { return count_range().range(); }
 
  private:
-  IntegerValue count_range() const { return {.least = kind == MoeLayers::Kind::kEvery ? 1 : 0}; }
+  IntegerValue count_range() const { return {.least = kind == LayerSet::Kind::kEvery ? 1 : 0}; }
 };
 
 /// `{sequences: n}` or `micro_batch`.

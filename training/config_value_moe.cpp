@@ -61,15 +61,15 @@ std::string ExpertsByLayerValue::write(const std::map<int64_t, int64_t>& value) 
   return "{" + join(entries) + "}";
 }
 
-Problem MoeLayersValue::read(const YamlNode& node, MoeLayers& value) const {
-  if (const YamlNode* count = only_entry(node, "every")) return MoeLayersCountValue{MoeLayers::Kind::kEvery}.read(*count, value);
-  if (const YamlNode* count = only_entry(node, "first_dense")) return MoeLayersCountValue{MoeLayers::Kind::kFirstDense}.read(*count, value);
+Problem LayerSetValue::read(const YamlNode& node, LayerSet& value) const {
+  if (const YamlNode* count = only_entry(node, "every")) return LayerCountValue{LayerSet::Kind::kEvery}.read(*count, value);
+  if (const YamlNode* count = only_entry(node, "first_dense")) return LayerCountValue{LayerSet::Kind::kFirstDense}.read(*count, value);
   if (describe(node) == "all") {
     value = {};
     return std::nullopt;
   }
   if (node.kind != YamlNode::Kind::kList) return "is not one of " + range();
-  MoeLayers layers = {.kind = MoeLayers::Kind::kList};
+  LayerSet layers = {.kind = LayerSet::Kind::kList};
   for (const YamlNode& item : node.items) {
     int64_t layer = 0;
     if (Problem problem = IntegerValue{}.read(item, layer)) return "has the item " + describe(item) + ", which " + *problem;
@@ -79,13 +79,13 @@ Problem MoeLayersValue::read(const YamlNode& node, MoeLayers& value) const {
   return std::nullopt;
 }
 
-std::string MoeLayersValue::write(const MoeLayers& value) const {
+std::string LayerSetValue::write(const LayerSet& value) const {
   switch (value.kind) {
-    case MoeLayers::Kind::kEvery:
+    case LayerSet::Kind::kEvery:
       return value.count == 1 ? "all" : "{every: " + std::to_string(value.count) + "}";
-    case MoeLayers::Kind::kFirstDense:
+    case LayerSet::Kind::kFirstDense:
       return "{first_dense: " + std::to_string(value.count) + "}";
-    case MoeLayers::Kind::kList:
+    case LayerSet::Kind::kList:
       break;
   }
   std::vector<std::string> layers;
@@ -93,7 +93,7 @@ std::string MoeLayersValue::write(const MoeLayers& value) const {
   return list_text(layers);
 }
 
-Problem MoeLayersCountValue::read(const YamlNode& node, MoeLayers& value) const {
+Problem LayerCountValue::read(const YamlNode& node, LayerSet& value) const {
   int64_t count = 0;
   if (Problem problem = count_range().read(node, count)) return problem;
   value = {.kind = kind, .count = count};

@@ -12,18 +12,32 @@
 namespace switchyard {
 namespace {
 
-/// Logits of the token behind `tokens`, on the CPU.
-at::Tensor next_logits(ModelInstance& model, const std::vector<int64_t>& tokens, const SamplingOptions& options) {
-  const auto length = std::min<int64_t>(static_cast<int64_t>(tokens.size()), model.transformer->config().max_sequence_length);
-  const auto device = model.store->device();
+/// The sequence's context from token `first` on.
+TokenContext context_from(int64_t first, at::ArrayRef<int64_t> tokens, const SamplingOptions& options, at::Device device) {
+  const auto ids_1S = at::tensor(tokens, at::kLong).unsqueeze(0).to(device);
+  const int64_t count = ids_1S.size(1) - first;
   TokenContext context;
-  context.token_ids_BS =
-      at::tensor(at::ArrayRef<int64_t>(tokens).slice(tokens.size() - static_cast<size_t>(length)), at::kLong).unsqueeze(0).to(device);
-  context.global_sample_B = at::zeros({1}, at::dtype(at::kLong).device(device));
-  if (options.reset_attention_mask) context.document_BS = document_numbers(context.token_ids_BS, options.stop_token);
-  if (options.reset_position_ids) context.position_BS = document_positions(context.token_ids_BS, options.stop_token);
-  const auto hidden_BSD = model.transformer->forward(context).hidden_BSD;
-  return widen(model.transformer->logits(hidden_BSD.select(1, length - 1))).squeeze(0).cpu();
+  context.token_ids_BS = ids_1S.narrow(1, first, count);
+  context.global_sample_B = at::zeros({1}, ids_1S.options());
+  if (options.reset_attention_mask) context.document_BS = document_numbers(ids_1S, options.stop_token).narrow(1, first, count);
+  if (options.reset_position_ids) context.position_BS = document_positions(ids_1S, options.stop_token).narrow(1, first, count);
+  return context;
+}
+
+/// Logits of the token behind `tokens`, on the CPU. `state` holds what is known of all but the last of them, where the model can decode and
+/// they fit into its context; else the newest tokens that fit are computed from the start.
+at::Tensor next_logits(ModelInstance& model, at::ArrayRef<int64_t> tokens, const SamplingOptions& options, DecodingState& state) {
+  const auto& config = model.transformer->config();
+  const auto longest = static_cast<size_t>(config.max_sequence_length);
+  const auto device = model.store->device();
+  TransformerOutput output;
+  if (can_decode(config) && tokens.size() <= longest) {
+    output = model.transformer->decode(context_from(state.past.count, tokens, options, device), state);
+  } else {
+    const auto newest = tokens.slice(tokens.size() - std::min(tokens.size(), longest));
+    output = model.transformer->forward(context_from(/*first=*/0, newest, options, device));
+  }
+  return widen(model.transformer->logits(output.hidden_BSD.select(1, -1))).squeeze(0).cpu();
 }
 
 int64_t sample(at::Tensor logits_V, const SamplingOptions& options, at::Generator& generator) {
@@ -50,8 +64,9 @@ std::vector<int64_t> generate(ModelInstance& model, std::vector<int64_t> prompt,
   auto generator = at::make_generator<at::CPUGeneratorImpl>(options.seed);
   const size_t prompt_length = prompt.size();
   auto tokens = std::move(prompt);
+  DecodingState state;
   for (int64_t n = 0; n < options.max_tokens; ++n) {
-    tokens.push_back(sample(next_logits(model, tokens, options), options, generator));
+    tokens.push_back(sample(next_logits(model, tokens, options, state), options, generator));
     if (tokens.back() == options.stop_token) break;
   }
   return {tokens.begin() + static_cast<int64_t>(prompt_length), tokens.end()};

@@ -37,12 +37,8 @@ struct NamedBuffer {
 };
 
 std::vector<NamedBuffer> state_buffers(const ParameterGroup& group) {
-  std::vector<NamedBuffer> all = {{"model.", group.master}};
-  if (group.exp_avg.defined()) {
-    all.push_back({"exp_avg.", group.exp_avg});
-    all.push_back({"exp_avg_sq.", group.exp_avg_sq});
-  }
-  return all;
+  if (!group.exp_avg.defined()) return {{"model.", group.master}};
+  return {{"model.", group.master}, {"exp_avg.", group.exp_avg}, {"exp_avg_sq.", group.exp_avg_sq}};
 }
 
 /// Where an element of the flat buffers lies in the slot's flattened global tensor.

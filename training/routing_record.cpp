@@ -82,7 +82,7 @@ void check_choices(const at::Tensor& expert_BSK, const ChoiceShape& shape, int64
 ChoiceShape choice_shape(const ModelConfig& model, int64_t global_batch_size, int64_t sequence_length) {
   const bool may_go_nowhere = routing_rules().at(model.moe->router).fills_capacity;
   ChoiceShape shape{model.moe_layers(), global_batch_size, sequence_length, num_choices(*model.moe), {}, may_go_nowhere};
-  for (const int64_t layer : shape.moe_layers) shape.num_experts.push_back(model.at_layer(layer).moe->num_experts);
+  for (const int64_t layer : shape.moe_layers) shape.num_experts.push_back(model.num_experts_at(layer));
   return shape;
 }
 

@@ -70,7 +70,7 @@ class RunChecks {
   /// The greatest number of ranks that can share out the experts of every block.
   int64_t shareable_experts() const {
     int64_t experts = config_.model.moe ? config_.model.moe->num_experts : 1;
-    for (const int64_t layer : config_.model.moe_layers()) experts = std::gcd(experts, config_.model.at_layer(layer).moe->num_experts);
+    for (const int64_t layer : config_.model.moe_layers()) experts = std::gcd(experts, config_.model.num_experts_at(layer));
     return experts;
   }
 

@@ -15,6 +15,8 @@ struct StepSums {
   double cross_entropy_sum = 0.0;  ///< nats
   double num_targets = 0.0;
   double num_sequences = 0.0;
+  std::vector<double> further_cross_entropy_sums;  ///< nats, one a prediction block
+  std::vector<double> num_further_targets;
   std::vector<RoutingSums> layers;  ///< one a MoE layer
 
   double cross_entropy() const { return cross_entropy_sum / num_targets; }
@@ -57,11 +59,16 @@ class TrainingStep {
 
  private:
   TokenContext context_of(const Batch& batch, int64_t step) const;
+  /// Means of the prediction blocks' cross entropies, weighted; undefined without such blocks. Appends the sums to `cross_entropies`.
+  at::Tensor further_objective(const TransformerOutput& output, const Batch& batch, const StepSums& counts,
+                               std::vector<at::Tensor>& cross_entropies);
+  at::Tensor cross_entropy_of(const at::Tensor& hidden_BSD, const at::Tensor& target_BS, const at::Tensor& mask_BS);
+  TermValue further_term(const StepSums& sums) const;  ///< what all of them add to the loss
   StepSums count_targets(const std::vector<Batch>& micro_batches) const;
   void count_routing(const std::vector<Batch>& micro_batches, int64_t step);
-  /// The sum of the batch's cross entropy.
-  at::Tensor forward_backward(const Batch& batch, int64_t step, double num_targets);
-  StepResult finish(StepSums sums, const at::Tensor& cross_entropy);
+  /// The sums of the batch's cross entropy and those of the prediction blocks.
+  std::vector<at::Tensor> forward_backward(const Batch& batch, int64_t step, const StepSums& counts);
+  StepResult finish(StepSums sums, const std::vector<at::Tensor>& cross_entropies);
 
   ModelInstance& model_;
   const ProcessMesh& mesh_;

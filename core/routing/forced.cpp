@@ -31,18 +31,24 @@ at::Tensor by_zipf(const RouterLogits& logits, const MoeConfig& config, const To
   return best_k(gumbel_TE - rank_E.log(), config.top_k);
 }
 
+RoutingRule forced(ChooseExperts choose) {
+  auto rule = rule_without_weights(std::move(choose));
+  rule.uses_places = true;
+  return rule;
+}
+
 }  // namespace
 
 RoutingRule forced_uniform_rule() {
-  return rule_without_weights(in_turn);
+  return forced(in_turn);
 }
 
 RoutingRule forced_random_rule() {
-  return rule_without_weights(at_random);
+  return forced(at_random);
 }
 
 RoutingRule forced_zipf_rule() {
-  return rule_without_weights(by_zipf);
+  return forced(by_zipf);
 }
 
 }  // namespace switchyard

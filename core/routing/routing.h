@@ -29,6 +29,7 @@ struct TokenContext {
   at::Tensor global_sample_B;  ///< int64, number of the sequence in the global batch of this step
   at::Tensor mask_BS;          ///< bool, true = a real token. Undefined = all are
   at::Tensor token_ids_BS;     ///< int64
+  at::Tensor next_ids_BS;      ///< int64, the token behind each, for blocks of multi-token prediction. Undefined = these do not run
   at::Tensor domain_B;         ///< int64, which data source
   at::Tensor document_BS;      ///< int64, number of the document within its sequence; attention stays inside one. Undefined = one document
   at::Tensor position_BS;      ///< int64, position for the rotary embeddings. Undefined = 0 ... S-1

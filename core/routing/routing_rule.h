@@ -49,6 +49,7 @@ struct RoutingRule {
   bool fills_capacity = false;   ///< experts take what they hold: nothing is dropped afterwards
   bool compares_tokens = false;  ///< the tokens of a capacity group compete, whether or not there is a capacity
   bool looks_ahead = false;      ///< a token's experts depend on later tokens, so that it cannot generate
+  bool uses_places = false;      ///< they depend on the token's place in the pass, so that generation has to start over for every token
 };
 
 /// All rules by their name in the configuration (`model.moe.router`).

@@ -28,17 +28,25 @@ at::Tensor by_cells(Lstm& lstm, const at::Tensor& x_SD) {
   return at::cat(outputs);
 }
 
+at::Tensor mixed(Lstm& lstm, const at::Tensor& x_BSD, const at::Tensor& document_BS = {}) {
+  TokenContext context;
+  context.document_BS = document_BS;
+  const AttentionPlan plan{
+      .rotary = RotaryTable(1, 2, 10.0), .full_mask = {}, .limited_mask = {}, .past_document_B1 = {}, .temperature_S1 = {}};
+  return lstm->forward(x_BSD, plan, context, /*state=*/nullptr);
+}
+
 TEST(Lstm, ComputesWhatLibTorchsCellDoes) {
   auto lstm = small_lstm();
   const auto x = normal({2, 5, 3}, 9);
-  const auto y = lstm->forward(x, {});
+  const auto y = mixed(lstm, x);
   for (int64_t b = 0; b < 2; ++b) EXPECT_TRUE(at::allclose(y[b], by_cells(lstm, x[b]), 1e-12, 1e-14));
 }
 
 TEST(Lstm, StartsAnewWithEveryDocument) {
   auto lstm = small_lstm();
   const auto x = normal({1, 6, 3}, 9);
-  const auto y = lstm->forward(x, longs({0, 0, 1, 1, 1, 2}).unsqueeze(0))[0];
+  const auto y = mixed(lstm, x, longs({0, 0, 1, 1, 1, 2}).unsqueeze(0))[0];
   EXPECT_TRUE(at::allclose(y.narrow(0, 2, 3), by_cells(lstm, x[0].narrow(0, 2, 3)), 1e-12, 1e-14));
   EXPECT_TRUE(at::allclose(y.narrow(0, 5, 1), by_cells(lstm, x[0].narrow(0, 5, 1)), 1e-12, 1e-14));
 }
@@ -46,7 +54,7 @@ TEST(Lstm, StartsAnewWithEveryDocument) {
 TEST(Lstm, HasTheGradientOfItsInput) {
   auto lstm = small_lstm();
   const auto probe = normal({2, 4, 3}, 8);
-  expect_gradient_matches_differences([&](const at::Tensor& x) { return (lstm->forward(x, {}) * probe).sum(); }, normal({2, 4, 3}, 9));
+  expect_gradient_matches_differences([&](const at::Tensor& x) { return (mixed(lstm, x) * probe).sum(); }, normal({2, 4, 3}, 9));
 }
 
 }  // namespace

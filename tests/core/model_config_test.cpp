@@ -24,7 +24,7 @@ ModelConfig tiny_moe() {
   config.moe->num_experts = 4;
   config.moe->top_k = 2;
   config.moe->ffn_hidden_size = 5;
-  config.moe->layers = {.kind = MoeLayers::Kind::kEvery, .count = 2};
+  config.moe->layers = {.kind = LayerSet::Kind::kEvery, .count = 2};
   return config;
 }
 
@@ -42,7 +42,7 @@ ModelConfig mixtral_8x7b() {
   return config;
 }
 
-std::vector<int64_t> moe_layers(const MoeLayers& layers, int64_t num_layers) {
+std::vector<int64_t> moe_layers(const LayerSet& layers, int64_t num_layers) {
   std::vector<int64_t> found;
   for (int64_t layer = 0; layer < num_layers; ++layer) {
     if (layers.contains(layer)) found.push_back(layer);
@@ -52,22 +52,22 @@ std::vector<int64_t> moe_layers(const MoeLayers& layers, int64_t num_layers) {
 
 using Layers = std::vector<int64_t>;
 
-TEST(MoeLayers, EveryNTakesTheLastOfEachNBlocks) {
-  EXPECT_EQ(moe_layers({.kind = MoeLayers::Kind::kEvery, .count = 1}, 4), (Layers{0, 1, 2, 3}));
-  EXPECT_EQ(moe_layers({.kind = MoeLayers::Kind::kEvery, .count = 2}, 5), (Layers{1, 3}));
-  EXPECT_EQ(moe_layers({.kind = MoeLayers::Kind::kEvery, .count = 3}, 7), (Layers{2, 5}));
+TEST(LayerSet, EveryNTakesTheLastOfEachNBlocks) {
+  EXPECT_EQ(moe_layers({.kind = LayerSet::Kind::kEvery, .count = 1}, 4), (Layers{0, 1, 2, 3}));
+  EXPECT_EQ(moe_layers({.kind = LayerSet::Kind::kEvery, .count = 2}, 5), (Layers{1, 3}));
+  EXPECT_EQ(moe_layers({.kind = LayerSet::Kind::kEvery, .count = 3}, 7), (Layers{2, 5}));
 }
 
-TEST(MoeLayers, FirstDenseLeavesOutTheFirstBlocks) {
-  EXPECT_EQ(moe_layers({.kind = MoeLayers::Kind::kFirstDense, .count = 0}, 3), (Layers{0, 1, 2}));
-  EXPECT_EQ(moe_layers({.kind = MoeLayers::Kind::kFirstDense, .count = 3}, 5), (Layers{3, 4}));
+TEST(LayerSet, FirstDenseLeavesOutTheFirstBlocks) {
+  EXPECT_EQ(moe_layers({.kind = LayerSet::Kind::kFirstDense, .count = 0}, 3), (Layers{0, 1, 2}));
+  EXPECT_EQ(moe_layers({.kind = LayerSet::Kind::kFirstDense, .count = 3}, 5), (Layers{3, 4}));
 }
 
-TEST(MoeLayers, AListTakesJustItsBlocks) {
-  EXPECT_EQ(moe_layers({.kind = MoeLayers::Kind::kList, .list = {0, 3}}, 5), (Layers{0, 3}));
+TEST(LayerSet, AListTakesJustItsBlocks) {
+  EXPECT_EQ(moe_layers({.kind = LayerSet::Kind::kList, .list = {0, 3}}, 5), (Layers{0, 3}));
 }
 
-TEST(MoeLayers, ADenseModelHasNone) {
+TEST(LayerSet, ADenseModelHasNone) {
   EXPECT_EQ(tiny_dense().num_moe_layers(), 0);
   EXPECT_FALSE(tiny_dense().is_moe_layer(1));
   EXPECT_EQ(tiny_moe().num_moe_layers(), 1);
@@ -173,22 +173,22 @@ INSTANTIATE_TEST_SUITE_P(
         BadModel{"EveryThirdOfTwo", [](ModelConfig& c) { c.moe->layers.count = 3; }, "model.moe.layers", "n from 1 to 2"},
         BadModel{"AllDense",
                  [](ModelConfig& c) {
-                   c.moe->layers = {MoeLayers::Kind::kFirstDense, 2};
+                   c.moe->layers = {LayerSet::Kind::kFirstDense, 2};
                  },
                  "model.moe.layers", "n from 0 to 1"},
         BadModel{"EmptyList",
                  [](ModelConfig& c) {
-                   c.moe->layers = {MoeLayers::Kind::kList, 1, {}};
+                   c.moe->layers = {LayerSet::Kind::kList, 1, {}};
                  },
                  "model.moe.layers", "empty"},
         BadModel{"Descending",
                  [](ModelConfig& c) {
-                   c.moe->layers = {MoeLayers::Kind::kList, 1, {1, 0}};
+                   c.moe->layers = {LayerSet::Kind::kList, 1, {1, 0}};
                  },
                  "model.moe.layers", "ascending"},
         BadModel{"Outside",
                  [](ModelConfig& c) {
-                   c.moe->layers = {MoeLayers::Kind::kList, 1, {1, 2}};
+                   c.moe->layers = {LayerSet::Kind::kList, 1, {1, 2}};
                  },
                  "model.moe.layers", "use 0 to 1"},
         BadModel{"Overflow",

@@ -144,7 +144,7 @@ TEST(ExpertsByLayer, ChangeThatLayerOnlyAndAreCounted) {
 
 TEST(ExpertsByLayer, RefusesABlockWithoutExpertsAndANumberThatBreaksARule) {
   auto config = tiny_config();
-  config.moe->layers = {.kind = MoeLayers::Kind::kEvery, .count = 2, .list = {}};
+  config.moe->layers = {.kind = LayerSet::Kind::kEvery, .count = 2, .list = {}};
   config.moe->num_experts_by_layer = {{0, 6}};
   ASSERT_EQ(find_faults(config).size(), 1u);
   EXPECT_EQ(find_faults(config).front().problem, "names block 0, which is no MoE layer; name blocks of model.moe.layers");

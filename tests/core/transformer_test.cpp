@@ -31,7 +31,7 @@ TEST(Transformer, ASequenceIsComputedTheSameWithWhateverNeighbours) {
 TEST(Transformer, ReturnsStatisticsOfTheMoeBlocksOnly) {
   auto config = tiny_config();
   config.num_layers = 4;
-  config.moe->layers = {.kind = MoeLayers::Kind::kList, .count = 1, .list = {1, 3}};
+  config.moe->layers = {.kind = LayerSet::Kind::kList, .count = 1, .list = {1, 3}};
   auto model = tiny_model(config);
   EXPECT_EQ(model->forward(tiny_context(2, 8, config.vocab_size)).statistics.size(), 2u);
 }

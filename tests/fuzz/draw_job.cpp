@@ -5,8 +5,8 @@ namespace {
 
 using Tokens = std::vector<int64_t>;
 
-MoeLayers draw_moe_layers(Draws& draws, int64_t num_layers) {
-  using enum MoeLayers::Kind;
+LayerSet draw_moe_layers(Draws& draws, int64_t num_layers) {
+  using enum LayerSet::Kind;
   const int64_t last = num_layers - 1;
   switch (draws.below(4)) {
     case 0:

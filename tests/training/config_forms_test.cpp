@@ -11,8 +11,8 @@ TEST(RunConfig, ReadsAllFormsOfTheMoeLayers) {
   EXPECT_EQ(layers("model.moe.layers=all").count, 1);
   EXPECT_EQ(layers("model.moe.layers={every: 2}").count, 2);
   EXPECT_EQ(layers("model.moe.every=2").count, 2);
-  EXPECT_EQ(layers("model.moe.first_dense=1").kind, MoeLayers::Kind::kFirstDense);
-  EXPECT_EQ(layers("model.moe.layers={first_dense: 1}").kind, MoeLayers::Kind::kFirstDense);
+  EXPECT_EQ(layers("model.moe.first_dense=1").kind, LayerSet::Kind::kFirstDense);
+  EXPECT_EQ(layers("model.moe.layers={first_dense: 1}").kind, LayerSet::Kind::kFirstDense);
   EXPECT_EQ(layers("model.moe.layers=[0, 3]").list, (std::vector<int64_t>{0, 3}));
 }
 

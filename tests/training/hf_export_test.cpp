@@ -24,7 +24,7 @@ ModelConfig qwen2_moe_like() {
   config.moe->shared_expert_ffn_hidden_size = 8;
   config.moe->shared_expert_gate = true;
   config.moe->renormalize = false;
-  config.moe->layers = {.kind = MoeLayers::Kind::kFirstDense, .count = 1, .list = {}};
+  config.moe->layers = {.kind = LayerSet::Kind::kFirstDense, .count = 1, .list = {}};
   return config;
 }
 

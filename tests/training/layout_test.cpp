@@ -45,7 +45,7 @@ std::vector<NamedJob> jobs() {
       {"TopOneEveryOtherLayer", job_with([](LayoutCase& c) {
          c.model.moe->top_k = 1;
          c.model.moe->renormalize = false;
-         c.model.moe->layers = {.kind = MoeLayers::Kind::kEvery, .count = 2, .list = {}};
+         c.model.moe->layers = {.kind = LayerSet::Kind::kEvery, .count = 2, .list = {}};
        })},
       {"NestedExperts", job_with([](LayoutCase& c) {
          c.model.moe->nested_experts = 3;

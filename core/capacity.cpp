@@ -76,7 +76,7 @@ Routing apply_capacity(const Routing& routing, const MoeConfig& config, const To
               group_sequences);
   const int64_t num_groups = num_sequences / group_sequences, group_tokens = group_sequences * S;
   const auto group_N = routing.token_N.div(group_tokens, /*rounding_mode=*/"floor");
-  const auto tokens_G = context.mask_BS.defined() ? context.mask_BS.view({num_groups, group_tokens}).sum(1)
+  const auto tokens_G = context.mask_BS.defined() ? context.mask_BS.reshape({num_groups, group_tokens}).sum(1)
                                                   : at::full({num_groups}, group_tokens, routing.token_N.options());
   const auto kept_N = traced_kept(context, [&] {
     return keep_within_capacity(routing, group_N, expert_capacity(tokens_G, *factor, config),

@@ -10,7 +10,7 @@ at::Tensor best_k(const at::Tensor& score_TE, int64_t k) {
 
 Routing rectangular_routing(at::Tensor expert_TK, const at::Tensor& weight_TK, const MoeConfig& config, const TokenContext& context) {
   const int64_t T = expert_TK.size(0), K = expert_TK.size(1), E = config.num_experts;
-  if (context.mask_BS.defined()) expert_TK = expert_TK.where(context.mask_BS.view({T, 1}), at::scalar_tensor(E, expert_TK.options()));
+  if (context.mask_BS.defined()) expert_TK = expert_TK.where(context.mask_BS.reshape({T, 1}), at::scalar_tensor(E, expert_TK.options()));
   const auto options = expert_TK.options();
   Routing routing;
   routing.token_N = at::arange(T, options).repeat_interleave(K);

@@ -19,9 +19,10 @@ struct SamplingOptions {
   bool reset_position_ids = false;
 };
 
-/// Goes on from `prompt` (at least one token); returns the new tokens only. The model sees the last max_sequence_length tokens; every step
-/// computes them anew. Dropless, but for eval_capacity_factor. Collective
-/// over the model's expert group. Errors: UserError for a routing rule that looks at later tokens.
+/// Goes on from `prompt` (at least one token); returns the new tokens only. The model sees the last max_sequence_length tokens. It
+/// computes each token once and keeps its keys and values; where it cannot (can_decode), or the text is longer than its context, every step
+/// computes all of them anew. Dropless, but for eval_capacity_factor. Collective over the model's expert group. Errors: UserError for a
+/// routing rule that looks at later tokens.
 std::vector<int64_t> generate(ModelInstance& model, std::vector<int64_t> prompt, const SamplingOptions& options);
 
 }  // namespace switchyard

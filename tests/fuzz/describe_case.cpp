@@ -49,7 +49,7 @@ std::string describe_terms(const ModelConfig& model) {
 std::string describe_moe(const ModelConfig& model) {
   const auto& moe = *model.moe;
   std::string blocks;
-  for (int64_t layer = 0; layer < model.num_layers; ++layer) blocks += model.is_moe_layer(layer) ? "M" : "d";
+  for (int64_t layer = 0; layer < model.num_blocks(); ++layer) blocks += model.is_moe_layer(layer) ? "M" : "d";
   auto text = c10::str(", ", describe_router(moe), ", ", moe.top_k, " of ", moe.num_experts, " experts of width ", moe.ffn_hidden_size,
                        " in ", blocks);
   if (moe.nested_experts > 0) text += c10::str(", ", moe.nested_top_k, " of ", moe.nested_experts, " experts inside each");
@@ -87,7 +87,10 @@ std::string describe_job(const LayoutCase& job) {
                        ", ", model.num_layers, " blocks, init_std ", model.init_std);
   if (model.sequence_mixer == SequenceMixer::kLstm) text += ", LSTM";
   if (model.tie_embeddings) text += ", tied";
-  if (model.qkv_bias) text += ", qkv_bias";
+  text += describe_attention(model);
+  if (model.norm_placement == NormPlacement::kPost) text += ", norms behind";
+  if (model.ffn_bias) text += ", ffn_bias";
+  if (model.mtp_layers > 0) text += c10::str(", ", model.mtp_layers, " prediction blocks");
   if (model.moe) text += describe_moe(model);
   if (job.documents.reset_attention_mask) text += c10::str(", attention within documents that end with ", job.end_of_document);
   if (job.documents.reset_position_ids) text += c10::str(", positions within documents that end with ", job.end_of_document);

@@ -26,6 +26,8 @@ FuzzCase draw_case(uint64_t seed, int64_t index);
 
 /// The MoE part of a model, without its pattern of blocks.
 MoeConfig draw_moe(Draws& draws);
+/// What the model's attention has beside its sizes.
+void draw_attention(Draws& draws, ModelConfig& model);
 /// Sequences that compete for experts or slots; 0 = those of a micro-batch, 1 where nothing competes.
 int64_t group_sequences(const ModelConfig& model);
 
@@ -40,6 +42,7 @@ LayoutCase reference_of(const LayoutCase& layout);
 /// The same ranks and micro-batches without ZeRO, buckets, overlap, chunks, recomputation and hierarchy: none of them changes a bit.
 LayoutCase plain_form_of(const LayoutCase& layout);
 
+std::string describe_attention(const ModelConfig& model);
 std::string describe_job(const LayoutCase& job);
 std::string describe_layout(const LayoutCase& layout);
 

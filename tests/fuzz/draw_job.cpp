@@ -33,7 +33,10 @@ ModelConfig draw_model(Draws& draws, int64_t global_batch_size) {
   model.max_sequence_length = draws.between(2, 9);
   model.init_std = draws.one_of({0.02, 0.2, 0.2, 0.2, 0.6});
   model.tie_embeddings = draws.percent(25);
-  model.qkv_bias = model.sequence_mixer == SequenceMixer::kAttention && draws.percent(25);
+  if (model.sequence_mixer == SequenceMixer::kAttention) draw_attention(draws, model);
+  if (draws.percent(20)) model.norm_placement = NormPlacement::kPost;
+  model.ffn_bias = draws.percent(15);
+  if (draws.percent(20)) model.mtp_layers = draws.between(1, 2);
   if (draws.percent(8)) return model;
   model.moe = draw_moe(draws);
   model.moe->layers = draw_moe_layers(draws, model.num_layers);

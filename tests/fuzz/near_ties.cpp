@@ -97,7 +97,7 @@ std::string Flip::describe() const {
 std::optional<Flip> first_flip(const LayoutCase& job, const LoggedRun& reference, const LoggedRun& other, int64_t num_steps, double bound) {
   if (!reference.seen_NLGSC.defined()) return std::nullopt;
   for (int64_t step = 0; step < num_steps; ++step) {
-    for (int64_t layer = 0; layer < job.model.num_layers; ++layer) {
+    for (int64_t layer = 0; layer < job.model.num_blocks(); ++layer) {
       if (!job.model.is_moe_layer(layer)) continue;
       auto flip = flip_of(job, block_of(job, reference.seen_NLGSC[step][layer], other.seen_NLGSC[step][layer]), bound);
       if (!flip) continue;

@@ -4,7 +4,7 @@ namespace switchyard {
 
 RoutingLog::RoutingLog(const LayoutCase& job, at::Tensor replay_NLGSC) : columns_(*job.model.moe), replay_NLGSC_(std::move(replay_NLGSC)) {
   const auto S = job.model.max_sequence_length;
-  seen_NLGSC_ = at::zeros({job.steps, job.model.num_layers, job.global_batch_size, S, columns_.count()}, at::kDouble);
+  seen_NLGSC_ = at::zeros({job.steps, job.model.num_blocks(), job.global_batch_size, S, columns_.count()}, at::kDouble);
 }
 
 void RoutingLog::write(const TokenContext& context, int64_t column, const at::Tensor& value_Tc) {

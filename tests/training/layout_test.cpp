@@ -57,6 +57,21 @@ std::vector<NamedJob> jobs() {
          c.model.moe->num_experts_by_layer = {{1, 8}};
          c.model.moe->capacity_factor = 1.0;
        })},
+      {"LatentAttentionAndPrediction", job_with([](LayoutCase& c) {
+         c.model.num_key_value_heads = c.model.num_attention_heads;
+         c.model.attention.kv_lora_rank = 6;
+         c.model.attention.qk_nope_head_dim = c.model.attention.v_head_dim = 3;
+         c.model.attention.qk_rope_head_dim = 2;
+         c.model.mtp_layers = 2;
+         c.masked_tail = 3;
+       })},
+      {"SinksWindowsAndNormsBehind", job_with([](LayoutCase& c) {
+         c.model.attention.sinks = true;
+         c.model.attention.window = 3;
+         c.model.attention.full_layers = {.kind = LayerSet::Kind::kEvery, .count = 2, .list = {}};
+         c.model.attention.qk_norm = QkNorm::kWhole;
+         c.model.norm_placement = NormPlacement::kPost;
+       })},
       {"Dense", job_with([](LayoutCase& c) { c.model = tiny_config(/*moe=*/false); })},
   };
 }

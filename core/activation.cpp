@@ -32,6 +32,34 @@ void clamped_swiglu_backward_out(Halves grad, const at::Tensor& grad_activation_
   at::mul_out(grad.up_RF, grad_activation_RF * gate * sigmoid, in.up_RF.abs() <= kClampedLimit);
 }
 
+/// gate(g) u, where `gate` is given as its two kernels.
+template <class GateOut>
+void gated_out(at::Tensor activation_RF, const Halves& in, GateOut gate_out) {
+  gate_out(activation_RF, in.gate_RF);
+  activation_RF.mul_(in.up_RF);
+}
+
+template <class GateOut, class GateBackwardOut>
+void gated_backward_out(Halves grad, const at::Tensor& grad_activation_RF, const Halves& in, GateOut gate_out,
+                        GateBackwardOut gate_backward_out) {
+  gate_out(grad.up_RF, in.gate_RF);
+  grad.up_RF.mul_(grad_activation_RF);
+  gate_backward_out(grad.gate_RF, grad_activation_RF * in.up_RF, in.gate_RF);
+}
+
+void silu_out(at::Tensor out, const at::Tensor& x) {
+  at::silu_out(out, x);
+}
+void silu_backward_out(at::Tensor out, const at::Tensor& grad, const at::Tensor& x) {
+  at::silu_backward_out(out, grad, x);
+}
+void gelu_out(at::Tensor out, const at::Tensor& x) {
+  at::gelu_out(out, x);
+}
+void gelu_backward_out(at::Tensor out, const at::Tensor& grad, const at::Tensor& x) {
+  at::gelu_backward_out(out, grad, x);
+}
+
 struct Activate : torch::autograd::Function<Activate> {
   static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& up_RW, int64_t kind) {
     auto shape = up_RW.sizes().vec();
@@ -58,18 +86,10 @@ bool is_gated(Activation kind) {
 
 void activation_out(at::Tensor activation_RF, const at::Tensor& up_RW, Activation kind) {
   switch (kind) {
-    case Activation::kSwiglu: {
-      const auto in = halves(up_RW);
-      at::silu_out(activation_RF, in.gate_RF);
-      activation_RF.mul_(in.up_RF);
-      return;
-    }
-    case Activation::kGeglu: {
-      const auto in = halves(up_RW);
-      at::gelu_out(activation_RF, in.gate_RF);
-      activation_RF.mul_(in.up_RF);
-      return;
-    }
+    case Activation::kSwiglu:
+      return gated_out(activation_RF, halves(up_RW), silu_out);
+    case Activation::kGeglu:
+      return gated_out(activation_RF, halves(up_RW), gelu_out);
     case Activation::kClampedSwiglu:
       return clamped_swiglu_out(activation_RF, halves(up_RW));
     case Activation::kGelu:
@@ -83,22 +103,10 @@ void activation_out(at::Tensor activation_RF, const at::Tensor& up_RW, Activatio
 
 void activation_backward_out(at::Tensor grad_up_RW, const at::Tensor& grad_activation_RF, const at::Tensor& up_RW, Activation kind) {
   switch (kind) {
-    case Activation::kSwiglu: {
-      const auto in = halves(up_RW);
-      auto grad = halves(grad_up_RW);
-      at::silu_out(grad.up_RF, in.gate_RF);
-      grad.up_RF.mul_(grad_activation_RF);
-      at::silu_backward_out(grad.gate_RF, grad_activation_RF * in.up_RF, in.gate_RF);
-      return;
-    }
-    case Activation::kGeglu: {
-      const auto in = halves(up_RW);
-      auto grad = halves(grad_up_RW);
-      at::gelu_out(grad.up_RF, in.gate_RF);
-      grad.up_RF.mul_(grad_activation_RF);
-      at::gelu_backward_out(grad.gate_RF, grad_activation_RF * in.up_RF, in.gate_RF);
-      return;
-    }
+    case Activation::kSwiglu:
+      return gated_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW), silu_out, silu_backward_out);
+    case Activation::kGeglu:
+      return gated_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW), gelu_out, gelu_backward_out);
     case Activation::kClampedSwiglu:
       return clamped_swiglu_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW));
     case Activation::kGelu:

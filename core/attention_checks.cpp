@@ -57,7 +57,9 @@ class AttentionChecks {
     if (config_.head_dim % 2 != 0) {
       add("model.head_dim", "is odd; rotary embeddings turn pairs, use an even number", {"model.hidden_size", "model.num_attention_heads"});
     } else if (rope_.fraction != 1.0 && (config_.rotary_dim() % 2 != 0 || config_.rotary_dim() == 0)) {
-      add("model.rope.fraction", "turns " + std::to_string(config_.rotary_dim()) + " of a head's width; rotary embeddings turn pairs",
+      add("model.rope.fraction",
+          "turns " + std::to_string(config_.rotary_dim()) +
+              " of a head's width; rotary embeddings turn pairs, use a share that gives an even number",
           {"model.head_dim"});
     }
   }
@@ -126,7 +128,7 @@ class AttentionChecks {
 
   void check_positions() {
     refuse_if(attention_.qk_norm == QkNorm::kUnit && attention_.nope_layers.contains(0) && attention_.nope_layers.count == 1,
-              "model.attention.qk_norm", "unit norms blocks with positions alone, and there is none; use another or none",
+              "model.attention.qk_norm", "norms blocks with positions alone, and there is none; use head, whole or none",
               "model.attention.nope_layers");
   }
 

@@ -16,4 +16,9 @@ at::Tensor to_device(const at::Tensor& tensor, at::Device device) {
   return tensor.pin_memory().to(device, /*non_blocking=*/true);
 }
 
+std::vector<int64_t> whole_numbers(const at::Tensor& tensor) {
+  const auto longs = tensor.to(at::kLong).contiguous();
+  return {longs.const_data_ptr<int64_t>(), longs.const_data_ptr<int64_t>() + longs.numel()};
+}
+
 }  // namespace switchyard

@@ -2,6 +2,7 @@
 
 #include "core/dtypes.h"
 #include "core/routing/selection.h"
+#include "core/routing/statistics.h"
 
 namespace switchyard {
 namespace {
@@ -32,26 +33,12 @@ at::Tensor inner_probabilities(const ExpertRows& input, const at::Tensor& router
 
 /// Rows as tokens, inner experts numbered through; padding goes nowhere.
 Routing inner_routing(const at::Tensor& probability_Rn, const at::Tensor& outer_R, int64_t num_inner, int64_t top_k) {
-  const int64_t R = probability_Rn.size(0), n = probability_Rn.size(1);
+  const int64_t n = probability_Rn.size(1);
   const auto inner_RK = best_k(probability_Rn.detach(), top_k), outer_R1 = outer_R.unsqueeze(1);
   const auto chosen_RK = probability_Rn.gather(1, inner_RK);
   const auto weight_RK = top_k > 1 ? renormalized(chosen_RK) : chosen_RK;
   const auto expert_RK = (outer_R1 * n + inner_RK).where(outer_R1 >= 0, at::scalar_tensor(num_inner, outer_R.options()));
-  Routing routing;
-  routing.token_N = at::arange(R, outer_R.options()).repeat_interleave(top_k);
-  routing.choice_N = at::arange(top_k, outer_R.options()).repeat({R});
-  routing.expert_N = expert_RK.flatten();
-  routing.weight_N = weight_RK.flatten();
-  routing.num_experts = num_inner;
-  routing.num_choices = top_k;
-  return routing;
-}
-
-/// The number of rows that chose each inner expert.
-at::Tensor count_rows(const Routing& routing) {
-  auto counts = at::zeros({routing.num_experts + 1}, routing.expert_N.options().dtype(at::kDouble));
-  counts.scatter_add_(0, routing.expert_N, at::ones(routing.expert_N.sizes(), counts.options()));
-  return counts.narrow(0, 0, routing.num_experts);
+  return rectangular_routing(expert_RK, weight_RK, num_inner);
 }
 
 /// Probabilities added up by outer expert: [e n].
@@ -75,7 +62,8 @@ NestedOutput apply_nested_experts(const ExpertRows& input, const ExpertWeights& 
   const auto ticket = dispatcher->begin(input.rows_RD, routing, input.label_R);
   const auto inner = dispatcher->finish(*ticket);
   dispatcher->combine_begin(*ticket, apply_experts(inner, weights, config.activation, dropout(inner)));
-  return {dispatcher->combine_finish(*ticket), count_rows(routing), probability_sums(probability_Rn, outer_R, num_outer)};
+  return {dispatcher->combine_finish(*ticket), count_keys(routing.expert_N, routing.num_experts),
+          probability_sums(probability_Rn, outer_R, num_outer)};
 }
 
 }  // namespace switchyard

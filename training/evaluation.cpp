@@ -51,11 +51,6 @@ DomainEvaluation evaluate_domain(ModelInstance& model, const EvaluationData& dat
   return result;
 }
 
-std::vector<int64_t> counts(const RoutingSums& sums) {
-  const auto longs = sums.assigned_E().to(at::kLong).contiguous();
-  return {longs.const_data_ptr<int64_t>(), longs.const_data_ptr<int64_t>() + longs.numel()};
-}
-
 }  // namespace
 
 double DomainEvaluation::perplexity() const {
@@ -81,7 +76,7 @@ nlohmann::json to_json(const std::vector<DomainEvaluation>& domains, int64_t ste
     entry = {{"cross_entropy", domain.cross_entropy}, {"perplexity", domain.perplexity()}, {"tokens", domain.num_targets}};
     if (domain.bits_per_byte) entry["bits_per_byte"] = *domain.bits_per_byte;
     auto& rows = record["domain_expert_counts"][domain.name] = nlohmann::json::array();
-    for (const auto& layer : domain.layers) rows.push_back(counts(layer));
+    for (const auto& layer : domain.layers) rows.push_back(whole_numbers(layer.assigned_E()));
   }
   return record;
 }

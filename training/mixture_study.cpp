@@ -7,6 +7,7 @@
 #include <torch/optim/adam.h>
 
 #include "core/adaptive_mixture.h"
+#include "core/host_copy.h"
 
 namespace switchyard {
 namespace {
@@ -47,8 +48,7 @@ MixtureStudyResult measure(const MixtureOutput& output, const Cases& cases, cons
   std::set<int64_t> owners;
   for (int64_t piece = 0; piece < config.pieces; ++piece) {
     owners.insert(owner_P[piece].item<int64_t>());
-    const auto row = counts_PE[piece].contiguous();
-    result.cases_by_expert.emplace_back(row.const_data_ptr<int64_t>(), row.const_data_ptr<int64_t>() + row.numel());
+    result.cases_by_expert.push_back(whole_numbers(counts_PE[piece]));
   }
   result.num_owners = static_cast<int64_t>(owners.size());
   return result;

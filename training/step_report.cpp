@@ -6,16 +6,12 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/host_copy.h"
+
 namespace switchyard {
 namespace {
 
 using nlohmann::json;
-
-/// Counts are whole numbers held in float64.
-std::vector<int64_t> whole_numbers(const at::Tensor& counts_E) {
-  const auto longs = counts_E.to(at::kLong).contiguous();
-  return {longs.const_data_ptr<int64_t>(), longs.const_data_ptr<int64_t>() + longs.numel()};
-}
 
 double ratio(double part, double whole) {
   return whole > 0.0 ? part / whole : 0.0;

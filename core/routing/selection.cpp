@@ -8,18 +8,23 @@ at::Tensor best_k(const at::Tensor& score_TE, int64_t k) {
   return std::get<1>(score_TE.sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true)).narrow(-1, 0, k);
 }
 
-Routing rectangular_routing(at::Tensor expert_TK, const at::Tensor& weight_TK, const MoeConfig& config, const TokenContext& context) {
-  const int64_t T = expert_TK.size(0), K = expert_TK.size(1), E = config.num_experts;
-  if (context.mask_BS.defined()) expert_TK = expert_TK.where(context.mask_BS.reshape({T, 1}), at::scalar_tensor(E, expert_TK.options()));
+Routing rectangular_routing(const at::Tensor& expert_TK, const at::Tensor& weight_TK, int64_t num_experts) {
+  const int64_t T = expert_TK.size(0), K = expert_TK.size(1);
   const auto options = expert_TK.options();
   Routing routing;
   routing.token_N = at::arange(T, options).repeat_interleave(K);
   routing.expert_N = expert_TK.reshape({T * K});
   routing.weight_N = weight_TK.reshape({T * K});
   routing.choice_N = at::arange(K, options).repeat({T});
-  routing.num_experts = E;
+  routing.num_experts = num_experts;
   routing.num_choices = K;
   return routing;
+}
+
+Routing rectangular_routing(at::Tensor expert_TK, const at::Tensor& weight_TK, const MoeConfig& config, const TokenContext& context) {
+  const int64_t T = expert_TK.size(0), E = config.num_experts;
+  if (context.mask_BS.defined()) expert_TK = expert_TK.where(context.mask_BS.reshape({T, 1}), at::scalar_tensor(E, expert_TK.options()));
+  return rectangular_routing(expert_TK, weight_TK, E);
 }
 
 at::Tensor renormalized(const at::Tensor& weight_TK) {

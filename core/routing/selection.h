@@ -10,7 +10,9 @@ namespace switchyard {
 /// int64 [T, k]: places of the k largest of each row, the largest first; of equals the lower place. Never topk, which leaves that open.
 at::Tensor best_k(const at::Tensor& score_TE, int64_t k);
 
-/// K experts of every token in the order of choice, with their weights. Masked tokens go nowhere.
+/// K experts of every token in the order of choice, with their weights.
+Routing rectangular_routing(const at::Tensor& expert_TK, const at::Tensor& weight_TK, int64_t num_experts);
+/// The same of the configured experts; masked tokens go nowhere.
 Routing rectangular_routing(at::Tensor expert_TK, const at::Tensor& weight_TK, const MoeConfig& config, const TokenContext& context);
 
 /// weight_TK divided by its sum over the choices.

@@ -19,10 +19,7 @@ at::Tensor rows_by_sequence(const at::Tensor& value_Tn, int64_t B) {
 at::Tensor count_by_sequence(const at::Tensor& token_N, const at::Tensor& expert_N, int64_t num_experts, int64_t num_tokens, int64_t B) {
   const int64_t E = num_experts;
   const auto key_N = token_N.div(num_tokens / B, /*rounding_mode=*/"floor") * (E + 1) + expert_N;
-  auto counts = at::zeros({B * (E + 1)}, key_N.options().dtype(at::kDouble));
-  // Not bincount, which waits for the device. Whole numbers: any order of adding gives the same bits.
-  counts.scatter_add_(0, key_N, at::ones(key_N.sizes(), counts.options()));
-  return counts.view({B, E + 1}).narrow(1, 0, E);
+  return count_keys(key_N, B * (E + 1)).view({B, E + 1}).narrow(1, 0, E);
 }
 
 /// The values of a token's choices side by side: [T, num_choices].
@@ -108,6 +105,13 @@ void add_logit_sums(RoutingStatistics& statistics, const RouterLogits& logits, c
 }
 
 }  // namespace
+
+at::Tensor count_keys(const at::Tensor& key_N, int64_t num_keys) {
+  auto counts = at::zeros({num_keys + 1}, key_N.options().dtype(at::kDouble));
+  // Not bincount, which waits for the device. Whole numbers: any order of adding gives the same bits.
+  counts.scatter_add_(0, key_N, at::ones(key_N.sizes(), counts.options()));
+  return counts.narrow(0, 0, num_keys);
+}
 
 RoutingStatistics collect_statistics(const RouterLogits& logits, const RoutingDecision& before, const Routing& after,
                                      const MoeConfig& config, const TokenContext& context) {

@@ -7,6 +7,9 @@
 
 namespace switchyard {
 
+/// float64 [num_keys]: how often each number below num_keys stands in key_N; num_keys itself may stand there and is not counted.
+at::Tensor count_keys(const at::Tensor& key_N, int64_t num_keys);
+
 /// Sums of one layer and micro-batch. `before`: as the router decided; `after`: with drops applied. B sequences.
 RoutingStatistics collect_statistics(const RouterLogits& logits, const RoutingDecision& before, const Routing& after,
                                      const MoeConfig& config, const TokenContext& context);

@@ -83,18 +83,19 @@ TEST(Capacity, RoundingOfTheFactorDoesNotAddASlot) {
             (std::vector<int64_t>{11}));  // 1.1 * 10 = 11.000000000000002 in floating point
 }
 
+/// T tokens that choose the one expert that is there.
+Routing all_to_the_only_expert(int64_t T) {
+  const auto zero_N = at::zeros({T}, at::kLong);
+  return {at::arange(T, at::kLong), zero_N, at::ones({T}), zero_N, /*num_experts=*/1, /*num_choices=*/1};
+}
+
 TEST(Capacity, MaskedTokensDoNotCountInTheCapacity) {
   MoeConfig config;
   config.num_experts = 1;
   config.top_k = 1;
   config.capacity_factor = 0.5;
   auto context = tiny_context(1, 4, 29);
-  Routing routing{.token_N = longs({0, 1, 2, 3}),
-                  .expert_N = longs({0, 0, 0, 0}),
-                  .weight_N = at::ones({4}),
-                  .choice_N = longs({0, 0, 0, 0}),
-                  .num_experts = 1,
-                  .num_choices = 1};
+  auto routing = all_to_the_only_expert(4);
   EXPECT_EQ(to_longs(apply_capacity(routing, config, context).expert_N), (std::vector<int64_t>{0, 0, 1, 1}));
   context.mask_BS = at::tensor({1, 1, 0, 0}).to(at::kBool).view({1, 4});
   routing.expert_N = longs({0, 0, 1, 1});
@@ -106,19 +107,15 @@ TEST(Capacity, ARandomOrderDropsBySampleAndNotByPlaceInTheBatch) {
   config.num_experts = config.top_k = 1;
   config.capacity_factor = 0.5;
   config.drop_order = DropOrder::kRandom;
-  const auto routing_of = [](int64_t T) {
-    const auto zero_N = at::zeros({T}, at::kLong);
-    return Routing{at::arange(T, at::kLong), zero_N, at::ones({T}), zero_N, /*num_experts=*/1, /*num_choices=*/1};
-  };
   auto context = tiny_context(2, 8, 29);
-  const auto both = apply_capacity(routing_of(16), config, context).expert_N;
+  const auto both = apply_capacity(all_to_the_only_expert(16), config, context).expert_N;
   EXPECT_EQ(both.narrow(0, 0, 8).sum().item<int64_t>(), 4);
   EXPECT_FALSE(at::equal(both.narrow(0, 0, 8), both.narrow(0, 8, 8)));
   auto second = tiny_context(1, 8, 29);
   second.global_sample_B = longs({1});
-  EXPECT_TRUE(at::equal(apply_capacity(routing_of(8), config, second).expert_N, both.narrow(0, 8, 8)));
+  EXPECT_TRUE(at::equal(apply_capacity(all_to_the_only_expert(8), config, second).expert_N, both.narrow(0, 8, 8)));
   context.step = 2;
-  EXPECT_FALSE(at::equal(apply_capacity(routing_of(16), config, context).expert_N, both));
+  EXPECT_FALSE(at::equal(apply_capacity(all_to_the_only_expert(16), config, context).expert_N, both));
 }
 
 TEST(Capacity, EvaluationHasAFactorOfItsOwnAndAGroupASequence) {
@@ -126,12 +123,7 @@ TEST(Capacity, EvaluationHasAFactorOfItsOwnAndAGroupASequence) {
   config.num_experts = config.top_k = 1;
   config.capacity_factor = 0.5;
   config.capacity_group.sequences = 2;
-  Routing routing{.token_N = longs({0, 1, 2, 3}),
-                  .expert_N = longs({0, 0, 0, 0}),
-                  .weight_N = at::ones({4}),
-                  .choice_N = longs({0, 0, 0, 0}),
-                  .num_experts = 1,
-                  .num_choices = 1};
+  auto routing = all_to_the_only_expert(4);
   const auto training = tiny_context(2, 2, 29), evaluation = tiny_context(2, 2, 29, /*training=*/false);
   EXPECT_EQ(to_longs(apply_capacity(routing, config, training).expert_N), (std::vector<int64_t>{0, 0, 1, 1}));
   EXPECT_EQ(to_longs(apply_capacity(routing, config, evaluation).expert_N), (std::vector<int64_t>{0, 0, 0, 0}));

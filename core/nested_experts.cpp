@@ -1,6 +1,7 @@
 #include "core/nested_experts.h"
 
 #include "core/dtypes.h"
+#include "core/host_copy.h"
 #include "core/routing/selection.h"
 #include "core/routing/statistics.h"
 
@@ -15,7 +16,7 @@ at::Tensor outer_experts(const ExpertRows& input) {
     outer_R.narrow(0, first, input.row_counts_e[i]).fill_(static_cast<int64_t>(i));
     first += padded_rows(input.row_counts_e[i]);
   }
-  return outer_R.to(input.rows_RD.device());
+  return to_device(outer_R, input.rows_RD.device());
 }
 
 /// Each row's probabilities over the n experts inside its own.

@@ -235,7 +235,7 @@ class NcclCommunicator : public Communicator {
 
 void check_device(at::Device device) {
   TORCH_CHECK(device.is_cuda() && device.has_index(), "make_nccl_communicator: expected a CUDA device with its number, got ", device);
-  if (!at::hasCUDA()) {
+  if (!at::globalContext().hasCUDART()) {  // hasCUDA() asks for a device that is there
     throw UserError("NCCL: this build of LibTorch is without CUDA; build the preset `cuda`, or use training.device: cpu");
   }
   const int64_t num_devices = c10::cuda::device_count();

@@ -51,7 +51,7 @@ check_foreign_headers() {
     'yaml-cpp/*|training/yaml_reader.cpp' \
     'mpi.h|parallel/mpi_*.@(h|cpp)' \
     'nccl.h|parallel/nccl_*.@(h|cpp)' \
-    'c10/cuda/*|parallel/nccl_*.@(h|cpp)' \
+    'c10/cuda/*|@(parallel/nccl_*|tests/gpu/*).@(h|cpp)' \
     'spdlog/*|training/run_log.cpp' \
     'CLI/*|training/@(main|command_line).cpp' \
     'nlohmann/*|@(training|tests)/*'; do

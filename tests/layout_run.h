@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 
+#include "core/host_copy.h"
 #include "parallel/gradient_sync.h"
 #include "tests/tiny_models.h"
 #include "training/documents.h"
@@ -20,6 +21,7 @@ struct LayoutCase {
   int64_t global_batch_size = 8;
   int64_t steps = 5;
   at::ScalarType dtype = at::kDouble;
+  at::Device device = at::kCPU;
   int64_t masked_tail = 0;     ///< positions at the end of every third sequence that are padding
   at::Tensor tokens_NGS = {};  ///< of every step and global sample, S + 1 tokens; undefined = made up by a formula
   at::Tensor mask_GS = {};     ///< of every global sample, the same in every step; undefined = all but masked tails
@@ -94,7 +96,7 @@ inline StepTrace trace_of(const StepResult& result, double grad_norm) {
   StepTrace trace{result.loss, result.sums.cross_entropy(), grad_norm, {}, {}};
   for (const auto& term : result.terms) trace.terms.push_back(term.value);
   for (const auto& layer : result.sums.layers) {
-    const auto packed = layer.packed().contiguous();
+    const auto packed = to_host(layer.packed()).contiguous();
     trace.routing.insert(trace.routing.end(), packed.const_data_ptr<double>(), packed.const_data_ptr<double>() + packed.numel());
   }
   return trace;
@@ -178,7 +180,7 @@ inline double replica_spread(ModelInstance& model, const std::vector<StepTrace>&
 inline std::vector<Batch> micro_batches(const LayoutCase& job, int64_t step, const Communicator& world) {
   std::vector<Batch> batches;
   for (const auto first : first_samples(job.global_batch_size, job.micro_batch_size, world)) {
-    batches.push_back(batch_of(job, step, first, job.micro_batch_size));
+    batches.push_back(to_device(batch_of(job, step, first, job.micro_batch_size), job.device));
   }
   return batches;
 }
@@ -187,7 +189,8 @@ inline std::vector<Batch> micro_batches(const LayoutCase& job, int64_t step, con
 /// folders. Collective.
 inline LayoutTrace train_here(const LayoutCase& job, const CommunicatorPtr& world, const std::shared_ptr<RoutingTrace>& trace = nullptr) {
   const ProcessMesh mesh(world, job.parallel.expert, job.parallel.rank_order);
-  auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype), /*seed=*/3, /*with_optimizer_state=*/true, job.recompute);
+  auto model = build_model(job.model, job.parallel, mesh, at::dtype(job.dtype).device(job.device), /*seed=*/3,
+                           /*with_optimizer_state=*/true, job.recompute);
   if (job.zero_routers) zero_routers(model.store->dense());
   TrainingStep training_step(model, mesh, /*seed=*/3);
   const auto recorder = trace_routing(job, world, training_step);

@@ -55,9 +55,10 @@ Precision precision_from_string(const std::string& name) {
 at::Device resolve_device(Device wanted, int64_t local_rank) {
   const bool has_cuda = at::hasCUDA() && at::detail::getCUDAHooks().deviceCount() > 0;
   if (wanted == Device::kCuda && !has_cuda) {
-    throw UserError("training.device = cuda, but " +
-                    std::string(at::hasCUDA() ? "no CUDA device is there" : "this build is without CUDA (preset `cuda`)") +
-                    "; use training.device: cpu or auto");
+    throw UserError(
+        "training.device = cuda, but " +
+        std::string(at::globalContext().hasCUDART() ? "no CUDA device is there" : "this build is without CUDA (preset `cuda`)") +
+        "; use training.device: cpu or auto");
   }
   if (wanted == Device::kCpu || !has_cuda) return at::kCPU;
   return {at::kCUDA, static_cast<at::DeviceIndex>(local_rank % at::detail::getCUDAHooks().deviceCount())};

@@ -42,9 +42,9 @@ TEST(Nccl, VersionIsThatOfTheHeaderThatWasFound) {
 TEST(Nccl, SaysWhatIsMissingWhereThereIsNoSuchGpu) {
   const auto message = failure_of_making(at::Device(at::kCUDA, 100));
   EXPECT_EQ(message.substr(0, 6), "NCCL: ") << message;
-  const char* cause = nccl_version() == "not built in" ? "this build is without it"
-                      : at::hasCUDA()                  ? "CUDA device 100 is not there"
-                                                       : "this build of LibTorch is without CUDA";
+  const char* cause = nccl_version() == "not built in"  ? "this build is without it"
+                      : at::globalContext().hasCUDART() ? "CUDA device 100 is not there"
+                                                        : "this build of LibTorch is without CUDA";
   EXPECT_NE(message.find(cause), std::string::npos) << message;
   EXPECT_NE(message.find("training.device: cpu"), std::string::npos) << message;
 }

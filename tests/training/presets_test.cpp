@@ -1,39 +1,16 @@
 // The configurations of configs/small: each is good, and its model computes and learns from a few tokens.
-#include <filesystem>
-
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "tests/layout_run.h"
+#include "tests/small_presets.h"
 #include "training/generation.h"
-#include "training/run_config.h"
 
 namespace switchyard {
 namespace {
 
-std::vector<std::string> presets() {
-  std::vector<std::string> paths;
-  for (const auto& entry : std::filesystem::directory_iterator(SWITCHYARD_SOURCE_DIR "/configs/small"))
-    paths.push_back(entry.path().string());
-  std::ranges::sort(paths);
-  return paths;
-}
-
 class SmallPreset : public ::testing::TestWithParam<std::string> {
  protected:
-  /// The preset's model over fewer, shorter sequences.
-  static LayoutCase job() {
-    LayoutCase job;
-    job.model = load_run_config(GetParam(), {}, /*world_size=*/1).model;
-    job.model.max_sequence_length = 12;
-    job.dtype = at::kFloat;
-    job.steps = 6;
-    // The same tokens in every step.
-    job.tokens_NGS = at::arange(8 * 13, at::kLong).square().remainder(61).view({1, 8, 13}).expand({job.steps, 8, 13}).contiguous();
-    job.mask_GS = at::ones({8, 12}, at::kBool);
-    if (job.model.moe && job.model.moe->capacity_group.sequences > 1) job.micro_batch_size = job.global_batch_size;
-    return job;
-  }
+  static LayoutCase job() { return preset_job(GetParam(), at::kFloat); }
 };
 
 TEST_P(SmallPreset, LearnsTheTokensThatItSees) {
@@ -59,8 +36,8 @@ TEST_P(SmallPreset, GeneratesUnlessItLooksAhead) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Configs, SmallPreset, ::testing::ValuesIn(presets()),
-                         [](const auto& info) { return std::filesystem::path(info.param).stem().string(); });
+INSTANTIATE_TEST_SUITE_P(Configs, SmallPreset, ::testing::ValuesIn(small_presets()),
+                         [](const auto& info) { return preset_name(info.param); });
 
 }  // namespace
 }  // namespace switchyard

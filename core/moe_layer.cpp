@@ -7,12 +7,26 @@
 #include "core/nested_experts.h"
 #include "core/phase_observer.h"
 #include "core/philox.h"
+#include "core/routing/routing_checks.h"
 #include "core/routing/statistics.h"
 
 namespace switchyard {
+namespace {
+
+const MoeConfig& checked(const ModelConfig& config) {
+  TORCH_CHECK(config.moe, "MoeLayer: the configuration has no experts; set ModelConfig::moe");
+  const auto& moe = *config.moe;
+  TORCH_CHECK(config.hidden_size > 0 && moe.ffn_hidden_size > 0, "MoeLayer: hidden_size = ", config.hidden_size,
+              " and moe.ffn_hidden_size = ", moe.ffn_hidden_size, " must be positive");
+  const auto faults = find_routing_faults(moe);
+  TORCH_CHECK(faults.empty(), "MoeLayer: ", faults.front().key, " ", faults.front().problem);
+  return moe;
+}
+
+}  // namespace
 
 MoeLayerImpl::MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution)
-    : config_(*config.moe),
+    : config_(checked(config)),
       fills_capacity_(routing_rules().at(config_.router).fills_capacity),
       overlap_shared_expert_(execution.overlap_shared_expert),
       dispatcher_(std::move(dispatcher)) {

@@ -33,10 +33,15 @@ class MoeLayerImpl : public torch::nn::Module {
   };
 
  public:
-  /// `dispatcher` says which experts stand here, and in how many chunks rows travel; it may be shared between layers.
+  /// Of `config` it reads hidden_size = D and moe. `dispatcher` says which experts stand here, and in how many chunks rows travel; it must
+  /// be for moe.num_experts experts, and may be shared between layers. Parameters are allocated in fp32 on the CPU and not yet initialised:
+  /// initialize_parameters() or the caller fills them (core/parameters_by_name.h lists them). Errors: c10::Error for a configuration
+  /// without experts, or one that its routing rule refuses.
   MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispatcher> dispatcher, const ExecutionConfig& execution = {});
-  /// x_BSD -> y of the same shape (without the residual) and what was routed. Tokens that lost every expert come out as zero.
-  /// Collective over the dispatcher's ranks.
+  /// x_BSD, of the parameters' dtype and device -> y of the same shape (without the residual) and what was routed. Tokens that lost every
+  /// expert come out as zero. `context` must have global_sample_B, and `training` where capacity, noise and dropout are to be those of
+  /// training; what rules need beside is said there.
+  /// Collective over the dispatcher's ranks, and so is backward: every rank must call both, in the same order, with any number of tokens.
   MoeOutput forward(const at::Tensor& x_BSD, const TokenContext& context);
 
   const Router& router() const { return router_; }

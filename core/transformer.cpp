@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/parameters_by_name.h"
 #include "core/recompute.h"
 #include "core/routing/routing_rule.h"
 #include "core/shift.h"
@@ -100,19 +101,7 @@ std::vector<MoeLayer> TransformerImpl::moe_layers() const {
 }
 
 std::vector<NamedParameter> TransformerImpl::parameters_by_name() const {
-  std::map<const at::TensorImpl*, HeldExperts> held;
-  for (const auto& layer : moe_layers()) {
-    for (const auto& parameter : layer->experts()->parameters()) held[parameter.unsafeGetTensorImpl()] = layer->held_experts();
-  }
-  std::vector<NamedParameter> all;
-  for (const auto& item : named_parameters()) {
-    NamedParameter parameter{.name = item.key(), .tensor = item.value(), .decays = item.value().dim() > 1 && !item.key().ends_with("bias")};
-    if (const auto experts = held.find(item.value().unsafeGetTensorImpl()); experts != held.end()) {
-      parameter.num_experts = experts->second.num_experts;
-      parameter.first_expert = experts->second.first;
-    }
-    all.push_back(std::move(parameter));
-  }
+  auto all = switchyard::parameters_by_name(*this);
   // The head is registered beside the embedding but used last: its gradient is complete first.
   std::ranges::stable_partition(all, [](const NamedParameter& parameter) { return parameter.name != "head"; });
   return all;

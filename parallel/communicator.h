@@ -65,7 +65,8 @@ CommunicatorPtr make_single_communicator();
 /// ranks_per_node: consecutive ranks that node() says share a machine; 0 = all.
 void run_ranks_as_threads(int64_t num_ranks, const std::function<void(CommunicatorPtr)>& body, int64_t ranks_per_node = 0);
 
-/// MPI_Init (once a process; MPI_Finalize at the end of the process's last handle) and the world's communicator.
+/// MPI_Init (once a process; MPI_Finalize at the end of the process's last handle) and the world's communicator, of all processes that the
+/// launcher started. Collective: each of them must call this. Errors: RunError when MPI has been started before or cannot start.
 /// timeout_seconds: see Work::wait. progress: what messages take this rank's position from, and where calls that block are noted for a
 /// watchdog; must live until MPI has ended; null = neither.
 /// Beside each exchange every rank tells its peers which one it enters: one that was skipped, or counted otherwise, is a RunError that

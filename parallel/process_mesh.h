@@ -19,7 +19,7 @@ class ProcessMesh {
   ProcessMesh(CommunicatorPtr world, int64_t expert_degree, RankOrder order = RankOrder::kExpertInner);
 
   const CommunicatorPtr& world() const { return world_; }
-  /// `data`, `expert` or `expert_data`.
+  /// `data`, `expert` or `expert_data`. Errors: c10::Error for another name.
   const CommunicatorPtr& group(const std::string& axis) const;
   /// One line a group, for the log: "expert groups (2): [0 1] [2 3]".
   std::string describe() const;

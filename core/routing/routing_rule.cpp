@@ -30,7 +30,8 @@ const std::map<std::string, RoutingRule>& routing_rules() {
 
 void register_routing_rule(const std::string& name, RoutingRule rule) {
   TORCH_CHECK(rule.decide, "register_routing_rule: ", name, " has no function that decides");
-  TORCH_CHECK(table().emplace(name, std::move(rule)).second, "register_routing_rule: there is a routing rule called ", name);
+  TORCH_CHECK(table().emplace(name, std::move(rule)).second, "register_routing_rule: there is a routing rule called ", name,
+              " already; choose another name");
 }
 
 int64_t num_choices(const MoeConfig& config) {

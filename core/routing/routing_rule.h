@@ -1,5 +1,7 @@
 // A routing rule turns router logits into assignments. One small file a rule, registered by name in one table; adding a rule = its
-// function, a line in the table, a configuration, a test (CONTRIBUTING.md, "Add a router").
+// function, a line in the table, a configuration, a test (CONTRIBUTING.md, "Add a router"). A program that links Switchyard adds its own
+// (docs/library.md).
+// T tokens here, E all experts, D model width, G groups of experts.
 #pragma once
 
 #include <functional>
@@ -38,7 +40,10 @@ struct RoutingDecision {
 };
 
 struct RoutingRule {
-  /// Tokens are the rows of [B, S] in order. Masked tokens get expert = num_experts.
+  /// Tokens are the rows of [B, S] in order. Masked tokens get expert = num_experts. Every layout must give a token the same experts:
+  /// random numbers come from core/philox.h, and a token's choice follows from its own logits, or else `compares_tokens`. Not collective:
+  /// ranks may call it with different numbers of tokens. Where recomputation and `routing.replay` are to work, choices go through
+  /// traced_choices().
   std::function<RoutingDecision(const RouterLogits& logits, const MoeConfig& config, const TokenContext& context)> decide;
   RouterMaps maps = {};
   /// What is wrong with a configuration for this rule, keys in full; empty = nothing ever is.
@@ -55,7 +60,8 @@ struct RoutingRule {
 /// All rules by their name in the configuration (`model.moe.router`).
 const std::map<std::string, RoutingRule>& routing_rules();
 
-/// Adds a rule of the caller's own; before any configuration that names it is read. Errors: c10::Error when the name is taken.
+/// Adds a rule of the caller's own, whose name `model.moe.router` then takes; on every rank, before any configuration that names it is read
+/// and before there are other threads. Errors: c10::Error when the name is taken, or the rule has no `decide`.
 void register_routing_rule(const std::string& name, RoutingRule rule);
 
 /// Assignments that the configured rule lists for each token.

@@ -49,6 +49,12 @@ bool drops_by_score(const ModelConfig& model) {
   return order == DropOrder::kChoiceScorePosition || order == DropOrder::kScorePosition;
 }
 
+/// Positions with equal histories are equal by mathematics, and rounding would decide which of them is dropped: a token must see all before
+/// it, and draw_tokens() makes these differ.
+void see_whole_histories(ModelConfig& model) {
+  if (drops_by_score(model)) model.attention.window = model.attention.chunk = 0, model.attention.full_layers = LayerSet::none();
+}
+
 /// Even, mostly two tokens, or nothing but one.
 at::Tensor draw_tokens(Draws& draws, const LayoutCase& job) {
   const int64_t G = job.global_batch_size, S1 = job.model.max_sequence_length + 1, V = job.model.vocab_size;
@@ -59,8 +65,7 @@ at::Tensor draw_tokens(Draws& draws, const LayoutCase& job) {
   for (int64_t window = 0; window < job.steps * G; ++window, token += S1) {
     for (int64_t s = 0; s < S1; ++s) token[s] = draws.percent(favourites) ? draws.below(favourites == 100 ? 1 : 2) : draws.below(V);
     if (!by_score) continue;
-    // Positions with equal histories are equal by mathematics, and rounding would decide which of them is dropped: no two windows of a
-    // step begin with the same token, and none with a token twice.
+    // No two windows of a step begin with the same token, and none with a token twice.
     token[0] = window % G;
     if (token[1] == token[0]) token[1] = (token[0] + 1) % V;
   }
@@ -99,6 +104,7 @@ LayoutCase draw_job(Draws& draws, int64_t processes) {
   const int64_t precision = draws.below(20);
   job.dtype = precision < 16 ? at::kDouble : precision < 18 ? at::kFloat : at::kBFloat16;
   job.model = draw_model(draws, job.global_batch_size);
+  see_whole_histories(job.model);
   auto& moe = job.model.moe;
   // The choices of gates inside experts are not logged, so that fp32 runs, in which they fall either way, cannot be told from wrong ones.
   if (moe && job.dtype != at::kDouble) moe->nested_experts = 0, moe->nested_loss_coeff = 0.0;

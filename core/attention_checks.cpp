@@ -142,11 +142,11 @@ class AttentionChecks {
     if (rope_.original_length < 1) {
       add("model.rope.original_length", "is not given; model.rope.scaling needs the length of the context before it grew", {scaling});
     }
-    if (rope_.scaling == RopeScaling::kLlama3 && rope_.high_freq_factor <= rope_.low_freq_factor) {
-      add("model.rope.high_freq_factor", "is not larger than model.rope.low_freq_factor; use a larger one", {"model.rope.low_freq_factor"});
+    if (rope_.scaling == RopeScaling::kLlama3 && rope_.high_freq_factor < rope_.low_freq_factor) {
+      add("model.rope.high_freq_factor", "is less than model.rope.low_freq_factor; use as much or more", {"model.rope.low_freq_factor"});
     }
-    if (rope_.scaling == RopeScaling::kYarn && rope_.beta_fast <= rope_.beta_slow) {
-      add("model.rope.beta_fast", "is not larger than model.rope.beta_slow; use a larger one", {"model.rope.beta_slow"});
+    if (rope_.scaling == RopeScaling::kYarn && rope_.beta_fast < rope_.beta_slow) {
+      add("model.rope.beta_fast", "is less than model.rope.beta_slow; use as much or more", {"model.rope.beta_slow"});
     }
   }
 

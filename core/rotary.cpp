@@ -8,10 +8,12 @@
 namespace switchyard {
 namespace {
 
-/// inv_freq of Llama 3.1: long wavelengths divided by factor, short ones left, a straight line in the turns between.
+/// inv_freq of Llama 3.1: long wavelengths divided by factor, short ones left, a straight line in the turns between, or a step where both
+/// bounds are one (Llama 4 Scout).
 at::Tensor stretch_long_waves(const at::Tensor& frequency, const RopeConfig& config) {
   const auto turns = frequency * static_cast<double>(config.original_length) / (2.0 * std::numbers::pi);
-  const auto kept = ((turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)).clamp(0.0, 1.0);
+  const double width = std::max(config.high_freq_factor - config.low_freq_factor, 1e-9);  // no division by zero
+  const auto kept = ((turns - config.low_freq_factor) / width).clamp(0.0, 1.0);
   return frequency * kept + frequency / config.factor * (1.0 - kept);
 }
 

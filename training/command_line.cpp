@@ -79,7 +79,7 @@ class CommandLine {
     auto* config = command->add_option("config", check_.config, "configuration (YAML)");
     command->add_option("overrides", check_.overrides, kOverridesHelp);
     command->add_option("--ranks", check_.ranks, "check for this many ranks")->check(CLI::PositiveNumber);
-    command->add_flag("--json", check_.json, "print JSON: parameters {total, active, active_without_embedding}, config");
+    command->add_flag("--json", check_.json, "print JSON: parameters {total, active, active_without_embedding, prediction}, config");
     auto* keys = command->add_flag("--keys", check_.keys, "print the reference of all keys (Markdown) instead");
     command->callback([this, config, keys] {
       if (config->count() == 0 && keys->count() == 0) throw CLI::RequiredError("config");

@@ -113,18 +113,22 @@ int check_command(const CheckOptions& options, const Invocation& invocation) {
   const auto counts = count_parameters(config.model);
   const auto yaml = to_yaml(config);
   if (options.json) {
-    const json answer = {
-        {"valid", true},
-        {"parameters", {{"total", counts.total}, {"active", counts.active}, {"active_without_embedding", counts.active_without_embedding}}},
-        {"job_hash", fmt::format("{:016x}", job_hash(config))},
-        {"notes", notes},
-        {"config", yaml}};
+    const json answer = {{"valid", true},
+                         {"parameters",
+                          {{"total", counts.total},
+                           {"active", counts.active},
+                           {"active_without_embedding", counts.active_without_embedding},
+                           {"prediction", counts.prediction}}},
+                         {"job_hash", fmt::format("{:016x}", job_hash(config))},
+                         {"notes", notes},
+                         {"config", yaml}};
     std::cout << answer.dump(2) << "\n";
     return 0;
   }
   std::cout << yaml
             << fmt::format("# valid. parameters: {} total, {} active, {} active without the input embedding\n", counts.total, counts.active,
                            counts.active_without_embedding);
+  if (counts.prediction > 0) std::cout << fmt::format("# {} of the total are blocks of multi-token prediction\n", counts.prediction);
   for (const auto& note : notes) std::cout << "# " << note << "\n";
   return 0;
 }

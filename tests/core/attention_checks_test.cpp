@@ -40,13 +40,13 @@ std::vector<BadModel> bad_models() {
        [](ModelConfig& c) {
          c.rope.scaling = RopeScaling::kLlama3;
          c.rope.original_length = 4;
-         c.rope.high_freq_factor = 1.0;
+         c.rope.high_freq_factor = 0.5;
        }},
       {"BetasCrossed", "model.rope.beta_fast",
        [](ModelConfig& c) {
          c.rope.scaling = RopeScaling::kYarn;
          c.rope.original_length = 4;
-         c.rope.beta_fast = 1.0;
+         c.rope.beta_fast = 0.5;
        }},
       {"LatentWidthWithoutLatent", "model.attention.v_head_dim", [](ModelConfig& c) { c.attention.v_head_dim = 4; }},
       {"LatentWithoutWidth", "model.attention.v_head_dim", [](ModelConfig& c) { c.attention.v_head_dim = 0; }, true},

@@ -80,7 +80,7 @@ TEST(Rotary, LeavesTheRestOfAPartlyTurnedHead) {
   EXPECT_FALSE(at::allclose(turned[0][0][1].narrow(0, 0, 2), x[0][0][1].narrow(0, 0, 2)));
 }
 
-/// Frequencies that one formula of hf_spec's gives, pair by pair.
+/// Frequencies by the published formulas, pair by pair.
 TEST(RopeScaling, StretchesByTheFormulaOfItsKind) {
   const int64_t d = 8;
   const double theta = 1e4, factor = 4.0, length = 64.0;
@@ -99,6 +99,20 @@ TEST(RopeScaling, StretchesByTheFormulaOfItsKind) {
     EXPECT_NEAR(frequency({.scaling = RopeScaling::kYarn, .factor = factor, .original_length = 64}),
                 plain * (1.0 - ramp) + plain / factor * ramp, 1e-15);
   }
+}
+
+TEST(RopeScaling, IsAStepWhereBothBoundsAreOne) {
+  // Llama 4 Scout. Over 64 positions pair 0 turns 10.2 times, pair 1 1.02 times, pairs 2 and 3 less than once.
+  RopeConfig llama = {
+      .scaling = RopeScaling::kLlama3, .factor = 16.0, .original_length = 64, .low_freq_factor = 1.0, .high_freq_factor = 1.0};
+  const auto plain = rotary_frequencies(8, 1e4, {});
+  EXPECT_TRUE(at::allclose(plain / rotary_frequencies(8, 1e4, llama), at::tensor({1.0, 1.0, 16.0, 16.0}, at::kDouble)));
+  llama.low_freq_factor = llama.high_freq_factor = 64.0 / (2.0 * std::numbers::pi);  // just what pair 0 turns
+  EXPECT_TRUE(at::allclose(plain / rotary_frequencies(8, 1e4, llama), at::full({4}, 16.0, at::kDouble)));
+  // Kimi K2. Pair 64 ln(4096 / 2 pi) / (2 ln 50000) = 19.2 turns once over 4096 positions.
+  const RopeConfig yarn = {.scaling = RopeScaling::kYarn, .factor = 32.0, .original_length = 4096, .beta_fast = 1.0, .beta_slow = 1.0};
+  const auto stretch_p = rotary_frequencies(64, 5e4, {}) / rotary_frequencies(64, 5e4, yarn);
+  EXPECT_TRUE(at::allclose(stretch_p, at::cat({at::ones({20}, at::kDouble), at::full({12}, 32.0, at::kDouble)})));
 }
 
 TEST(RopeScaling, YarnMultipliesCosinesAndLatentScores) {

@@ -30,7 +30,35 @@ model:
   norm_eps: 1e-06
   init_std: 0.01
   tie_embeddings: true
+  norm_placement: post
   qkv_bias: true
+  ffn_bias: true
+  mtp_layers: 2
+  mtp_loss_coeff: 0.3
+  attention:
+    output_bias: true
+    qk_norm: unit
+    clip_qkv: 8
+    sinks: true
+    window: 16
+    chunk: 0
+    full_layers: {every: 3}
+    nope_layers: [1, 2]
+    temperature_scale: 0.1
+    temperature_floor: 4096
+    kv_lora_rank: 0
+  rope:
+    interleaved: true
+    fraction: 0.5
+    scaling: yarn
+    factor: 4
+    original_length: 16
+    beta_fast: 30
+    beta_slow: 2
+    truncate: false
+    attention_factor: 1.2
+    mscale: 0.8
+    mscale_all_dim: 0.9
   moe:
     num_experts: 12
     num_experts_by_layer: {2: 24}
@@ -147,6 +175,20 @@ logging:
 
 TEST(RunConfig, WritesEveryKeyAsItWasRead) {
   EXPECT_EQ(to_yaml(load(kEveryKey, {}, /*world_size=*/4)), kEveryKey);
+}
+
+TEST(RunConfig, WritesKeysThatOthersGiveAMeaning) {
+  const auto text =
+      to_yaml(load(kEveryKey,
+                   {"model.num_key_value_heads=6",
+                    "model.attention={kv_lora_rank: 9, q_lora_rank: 7, qk_nope_head_dim: 5, qk_rope_head_dim: 2, v_head_dim: 3}",
+                    "model.rope={scaling: llama3, factor: 2, original_length: 16, low_freq_factor: 1.5, high_freq_factor: 5}"},
+                   4));
+  for (const char* line : {"kv_lora_rank: 9", "q_lora_rank: 7", "qk_nope_head_dim: 5", "qk_rope_head_dim: 2", "v_head_dim: 3",
+                           "low_freq_factor: 1.5", "high_freq_factor: 5"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line;
+  }
+  EXPECT_EQ(to_yaml(load(text, {}, 4)), text);
 }
 
 TEST(RunConfig, PutsEachKeyIntoItsField) {

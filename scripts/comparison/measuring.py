@@ -53,6 +53,11 @@ def share_of_own_experts(counts_by_domain, sources):
     return mean(shares)
 
 
+def entropy_share(record, experts):
+    """Router entropy over that of an even choice, mean of the layers."""
+    return mean([entropy / math.log(count) for entropy, count in zip(by_layer(record, "router_entropy"), experts)])
+
+
 def never_chosen(records):
     """Experts, over all layers, that got no assignment in any of these steps."""
     layers = zip(*(record["expert_counts"] for record in records))
@@ -66,19 +71,18 @@ def phase_seconds(records):
     return {phase: mean([seconds.get(phase, 0.0) for seconds in timed]) for phase in phases}
 
 
-def routing_numbers(records, resolved):
+def routing_numbers(records):
     last = records[-LAST_STEPS:]
-    entropy = mean([mean(by_layer(record, "router_entropy")) for record in last])
-    num_experts = resolved.num_experts()
+    experts = [len(layer) for layer in records[-1]["expert_counts"]]  # of each layer
     return {
         "max_violation": [mean(by_layer(record, "max_violation")) for record in records],
         "idle_experts": [sum(by_layer(record, "dead_experts")) for record in records],
         "logit_size": [math.sqrt(record["z_loss"]) for record in records],
         "last_max_violation": mean([mean(by_layer(record, "max_violation")) for record in last]),
         "dead_experts": never_chosen(last),
-        "all_experts": num_experts * len(records[-1]["moe_layers"]),
+        "all_experts": sum(experts),
         "dropped_share": mean([record["dropped_share"] for record in last]),
-        "entropy_share": entropy / math.log(num_experts) if num_experts > 1 else None,
+        "entropy_share": mean([entropy_share(record, experts) for record in last]) if min(experts) > 1 else None,
     }
 
 
@@ -105,6 +109,6 @@ def measure(folder, job, evaluate):
     if not job.resolved.num_experts():
         return numbers
     counts = evaluation["domain_expert_counts"]
-    return {**numbers, **routing_numbers(records, job.resolved), "specialisation": specialisation(counts),
+    return {**numbers, **routing_numbers(records), "specialisation": specialisation(counts),
             "own_experts_share": share_of_own_experts(counts, numbers["sources"]), "domain_expert_counts": counts,
             "moe_layers": evaluation["moe_layers"]}

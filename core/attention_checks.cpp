@@ -127,9 +127,10 @@ class AttentionChecks {
   }
 
   void check_positions() {
-    refuse_if(attention_.qk_norm == QkNorm::kUnit && attention_.nope_layers.contains(0) && attention_.nope_layers.count == 1,
-              "model.attention.qk_norm", "norms blocks with positions alone, and there is none; use head, whole or none",
-              "model.attention.nope_layers");
+    bool rotates = false;
+    for (int64_t layer = 0; layer < config_.num_blocks(); ++layer) rotates = rotates || !attention_.nope_layers.contains(layer);
+    refuse_if(attention_.qk_norm == QkNorm::kUnit && !rotates, "model.attention.qk_norm",
+              "norms blocks with positions alone, and there is none; use head, whole or none", "model.attention.nope_layers");
   }
 
   void check_scaling() {

@@ -23,6 +23,10 @@ class KeptDecisions : public RoutingTrace {
     num_given_ = 0;
   }
 
+  void see_logits(const TokenContext& context, const at::Tensor& logit_TE) override {
+    if (outer_ && !is_second_pass_) outer_->see_logits(context, logit_TE);
+  }
+
   void see_scores(const TokenContext& context, const at::Tensor& score_TE) override {
     if (outer_ && !is_second_pass_) outer_->see_scores(context, score_TE);
   }

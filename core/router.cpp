@@ -2,6 +2,7 @@
 
 #include "core/dtypes.h"
 #include "core/philox.h"
+#include "core/routing/routing_trace.h"
 
 namespace switchyard {
 namespace {
@@ -30,6 +31,7 @@ RouterOutput RouterImpl::forward(const at::Tensor& x_TD, const TokenContext& con
   const auto x = jittered(widen(x_TD), context);
   RouterLogits logits{.num_tokens = x.size(0), .options = x.options()};
   logits.expert_TE = mapped(x, weight_ED_, bias_E_);
+  if (logits.expert_TE.defined()) trace_logits(context, logits.expert_TE.detach());
   logits.expert_noise_TE = mapped(x, noise_weight_ED_);
   logits.group_TG = mapped(x, group_weight_GD_);
   logits.group_noise_TG = mapped(x, group_noise_weight_GD_);

@@ -12,6 +12,9 @@ class RoutingTrace {
  public:
   virtual ~RoutingTrace() = default;
 
+  /// The router's logits, [T, E], without gradients, before anything is made of them. Rules without a map to experts say nothing.
+  virtual void see_logits(const TokenContext& /*context*/, const at::Tensor& /*logit_TE*/) {}
+
   /// What the router is about to choose by, [T, E], without gradients: the next call asks for its choices. Logits, or what orders experts
   /// as they do. For whoever must judge how near to another one a choice was. Rules that do not choose by scores say nothing.
   virtual void see_scores(const TokenContext& /*context*/, const at::Tensor& /*score_TE*/) {}
@@ -25,6 +28,9 @@ class RoutingTrace {
 };
 
 /// The same through context.routing_trace, where there is one.
+inline void trace_logits(const TokenContext& context, const at::Tensor& logit_TE) {
+  if (context.routing_trace) context.routing_trace->see_logits(context, logit_TE);
+}
 inline void trace_scores(const TokenContext& context, const at::Tensor& score_TE) {
   if (context.routing_trace) context.routing_trace->see_scores(context, score_TE);
 }

@@ -76,6 +76,13 @@ TEST_P(BadAttention, IsRefusedByItsKey) {
   EXPECT_NE(faults[0].problem.find(';'), std::string::npos) << "what is to be done? " << faults[0].problem;
 }
 
+TEST(GoodAttention, NormsUnitsWhereTheFirstBlockAloneHasNoPositions) {
+  auto config = tiny_config();
+  config.attention.qk_norm = QkNorm::kUnit;
+  config.attention.nope_layers = {.kind = LayerSet::Kind::kList, .count = 1, .list = {0}};
+  EXPECT_TRUE(find_faults(config).empty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, BadAttention, ::testing::ValuesIn(bad_models()), [](const auto& info) { return info.param.name; });
 
 }  // namespace

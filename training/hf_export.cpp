@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "training/byte_tokenizer_files.h"
 #include "training/checkpoint.h"
+#include "training/hf_fit.h"
 #include "training/hf_layout.h"
 #include "training/safetensors.h"
 #include "training/tokenizer.h"
@@ -18,12 +19,6 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kOrigin = "switchyard.json";  // marks a folder as an export of ours
-
-int64_t numel(const std::vector<int64_t>& shape) {
-  int64_t product = 1;
-  for (const int64_t size : shape) product *= size;
-  return product;
-}
 
 void write_json(const std::filesystem::path& path, const json& content) {
   std::ofstream file(path);
@@ -46,7 +41,7 @@ std::vector<std::vector<HfTensor>> shards(const std::vector<HfTensor>& tensors, 
   std::vector<std::vector<HfTensor>> all(1);
   int64_t bytes = 0;
   for (const auto& tensor : tensors) {
-    const int64_t more = numel(tensor.shape) * element_bytes;
+    const int64_t more = tensor.numel() * element_bytes;
     if (bytes > 0 && bytes + more > max_shard_bytes) {
       all.emplace_back();
       bytes = 0;
@@ -58,9 +53,9 @@ std::vector<std::vector<HfTensor>> shards(const std::vector<HfTensor>& tensors, 
 }
 
 at::Tensor read_tensor(const CheckpointReader& checkpoint, const HfTensor& tensor, at::ScalarType stored, at::ScalarType wanted) {
-  auto values = at::empty({numel(tensor.shape)}, stored);
+  auto values = at::empty({tensor.numel()}, stored);  // as many as of ours, whatever their order
   checkpoint.read("model." + tensor.ours, tensor.our_shape, tensor.begin, values);
-  return values.view(tensor.shape).to(wanted);
+  return tensor.in(values, tensor.begin).reshape(tensor.shape).to(wanted);
 }
 
 void write_weights(const SavedRun& run, const CheckpointReader& checkpoint, HfFamily family, const std::filesystem::path& folder,
@@ -75,7 +70,7 @@ void write_weights(const SavedRun& run, const CheckpointReader& checkpoint, HfFa
     for (const auto& tensor : parts[i]) {
       tensors.emplace_back(tensor.name, read_tensor(checkpoint, tensor, stored, dtype));
       index["weight_map"][tensor.name] = name;
-      parameters += numel(tensor.shape);
+      parameters += tensor.numel();
     }
     write_safetensors(folder / name, tensors);
   }

@@ -1,16 +1,19 @@
 #include "training/hf_layout.h"
 
-#include <nlohmann/json.hpp>
-
-#include "core/error.h"
+#include <ATen/ATen.h>
 
 namespace switchyard {
 namespace {
 
 /// Collects the table; every method adds the tensors of one part.
-class Table {
+class HfTable {
  public:
-  Table(const ModelConfig& config, HfFamily family) : c_(config), family_(family) {}
+  HfTable(const ModelConfig& config, HfFamily family, HfExperts experts)
+      : c_(config),
+        family_(family),
+        stacked_(experts == HfExperts::kStacked),
+        mlp_(family == HfFamily::kLlama4Text ? "feed_forward." : "mlp."),
+        moe_(family == HfFamily::kMixtral && !stacked_ ? "block_sparse_moe." : mlp_) {}
 
   std::vector<HfTensor> build() {
     whole("model.embed_tokens.weight", "embedding", {c_.vocab_size, c_.hidden_size});
@@ -25,6 +28,12 @@ class Table {
     tensors_.push_back({theirs, shape, ours, shape, 0});
   }
 
+  /// All of ours, in another order: theirs, cut into `view`, lies at `strides`.
+  void reordered(const std::string& theirs, const std::vector<int64_t>& shape, const std::string& ours,
+                 const std::vector<int64_t>& our_shape, const std::vector<int64_t>& view, const std::vector<int64_t>& strides) {
+    tensors_.push_back({theirs, shape, ours, our_shape, 0, view, strides});
+  }
+
   /// Rows [first, first + count) of a matrix or vector of ours.
   void rows(const std::string& theirs, const std::string& ours, const std::vector<int64_t>& our_shape, int64_t first, int64_t count) {
     auto shape = our_shape;
@@ -35,13 +44,15 @@ class Table {
   void add_layer(int64_t layer) {
     theirs_ = "model.layers." + std::to_string(layer) + ".";
     ours_ = "layers." + std::to_string(layer) + ".";
-    whole(theirs_ + "input_layernorm.weight", ours_ + "attention_norm.weight", {c_.hidden_size});
-    add_attention();
-    whole(theirs_ + "post_attention_layernorm.weight", ours_ + "channel_norm.weight", {c_.hidden_size});
+    const bool post = c_.norm_placement == NormPlacement::kPost;
+    whole(theirs_ + (post ? "post_attention_layernorm" : "input_layernorm") + ".weight", ours_ + "attention_norm.weight", {c_.hidden_size});
+    c_.attention.is_latent() ? add_latent_attention() : add_attention();
+    whole(theirs_ + (post ? "post_feedforward_layernorm" : "post_attention_layernorm") + ".weight", ours_ + "channel_norm.weight",
+          {c_.hidden_size});
     if (c_.is_moe_layer(layer)) {
       add_moe();
     } else {
-      add_feed_forward(theirs_ + "mlp.", ours_ + "feed_forward.", c_.ffn_hidden_size);
+      add_feed_forward(theirs_ + mlp_, ours_ + "feed_forward.", c_.ffn_hidden_size, c_.ffn_bias);
     }
   }
 
@@ -56,27 +67,78 @@ class Table {
       rows(theirs + "weight", ours_ + "attention.qkv", {all, c_.hidden_size}, part.first, part.count);
       if (c_.qkv_bias) rows(theirs + "bias", ours_ + "attention.qkv_bias", {all}, part.first, part.count);
     }
-    whole(theirs_ + "self_attn.o_proj.weight", ours_ + "attention.output", {c_.hidden_size, queries});
+    add_output_projection(queries);
+    const auto norm = c_.attention.qk_norm;
+    if (norm == QkNorm::kHead || norm == QkNorm::kWhole) {
+      whole(theirs_ + "self_attn.q_norm.weight", ours_ + "attention.q_norm.weight", {norm == QkNorm::kHead ? c_.head_dim : queries});
+      whole(theirs_ + "self_attn.k_norm.weight", ours_ + "attention.k_norm.weight", {norm == QkNorm::kHead ? c_.head_dim : keys});
+    }
+    if (c_.attention.sinks) whole(theirs_ + "self_attn.sinks", ours_ + "attention.sinks", {c_.num_attention_heads});
   }
 
-  void add_feed_forward(const std::string& theirs, const std::string& ours, int64_t width) {
+  void add_output_projection(int64_t width) {
+    whole(theirs_ + "self_attn.o_proj.weight", ours_ + "attention.output", {c_.hidden_size, width});
+    if (c_.attention.output_bias) whole(theirs_ + "self_attn.o_proj.bias", ours_ + "attention.output_bias", {c_.hidden_size});
+  }
+
+  void add_latent_attention() {
+    const auto& a = c_.attention;
+    const auto theirs = theirs_ + "self_attn.", ours = ours_ + "attention.";
+    const int64_t heads = c_.num_attention_heads, queries = heads * c_.qk_head_dim(), latent = a.kv_lora_rank + a.qk_rope_head_dim;
+    if (a.q_lora_rank == 0) {
+      whole(theirs + "q_proj.weight", ours + "q", {queries, c_.hidden_size});
+    } else {
+      whole(theirs + "q_a_proj.weight", ours + "q_a", {a.q_lora_rank, c_.hidden_size});
+      if (c_.qkv_bias) whole(theirs + "q_a_proj.bias", ours + "q_a_bias", {a.q_lora_rank});
+      whole(theirs + "q_a_layernorm.weight", ours + "q_a_norm.weight", {a.q_lora_rank});
+      whole(theirs + "q_b_proj.weight", ours + "q_b", {queries, a.q_lora_rank});
+    }
+    whole(theirs + "kv_a_proj_with_mqa.weight", ours + "kv_a", {latent, c_.hidden_size});
+    if (c_.qkv_bias) whole(theirs + "kv_a_proj_with_mqa.bias", ours + "kv_a_bias", {latent});
+    whole(theirs + "kv_a_layernorm.weight", ours + "kv_a_norm.weight", {a.kv_lora_rank});
+    whole(theirs + "kv_b_proj.weight", ours + "kv_b", {heads * (a.qk_nope_head_dim + a.v_head_dim), a.kv_lora_rank});
+    add_output_projection(heads * a.v_head_dim);
+  }
+
+  void add_feed_forward(const std::string& theirs, const std::string& ours, int64_t width, bool bias = false) {
     rows(theirs + "gate_proj.weight", ours + "gate_up", {2 * width, c_.hidden_size}, 0, width);
     rows(theirs + "up_proj.weight", ours + "gate_up", {2 * width, c_.hidden_size}, width, width);
     whole(theirs + "down_proj.weight", ours + "down", {c_.hidden_size, width});
+    if (!bias) return;
+    rows(theirs + "gate_proj.bias", ours + "up_bias", {2 * width}, 0, width);
+    rows(theirs + "up_proj.bias", ours + "up_bias", {2 * width}, width, width);
+    whole(theirs + "down_proj.bias", ours + "down_bias", {c_.hidden_size});
   }
 
   void add_moe() {
-    const bool mixtral = family_ == HfFamily::kMixtral;
-    const auto theirs = theirs_ + (mixtral ? "block_sparse_moe." : "mlp.");
-    whole(theirs + "gate.weight", ours_ + "moe.router.weight", {c_.moe->num_experts, c_.hidden_size});
-    for (int64_t e = 0; e < c_.moe->num_experts; ++e) {
-      const auto expert = theirs + "experts." + std::to_string(e) + ".";
-      add_expert(e, expert + (mixtral ? "w1" : "gate_proj"), expert + (mixtral ? "w3" : "up_proj"),
-                 expert + (mixtral ? "w2" : "down_proj"));
+    const bool is_router = family_ == HfFamily::kLlama4Text || family_ == HfFamily::kGptOss;
+    const auto theirs = theirs_ + moe_, router = theirs + (is_router ? "router." : "gate.");
+    const int64_t E = c_.moe->num_experts, shared = c_.moe->shared_expert_ffn_hidden_size;
+    whole(router + "weight", ours_ + "moe.router.weight", {E, c_.hidden_size});
+    if (c_.moe->router_bias) whole(router + "bias", ours_ + "moe.router.bias", {E});
+    if (c_.moe->bias_update > 0.0) whole(router + "e_score_correction_bias", ours_ + "moe.router.selection_bias", {E});
+    add_experts(theirs + "experts.");
+    if (shared == 0) return;
+    const bool is_deepseek = family_ == HfFamily::kDeepseekV2 || family_ == HfFamily::kDeepseekV3;
+    add_feed_forward(theirs + (is_deepseek ? "shared_experts." : "shared_expert."), ours_ + "moe.shared_expert.", shared);
+    if (c_.moe->shared_expert_gate) whole(theirs + "shared_expert_gate.weight", ours_ + "moe.shared_expert_gate", {1, c_.hidden_size});
+  }
+
+  void add_experts(const std::string& theirs) {
+    const int64_t E = c_.moe->num_experts, F = c_.moe->ffn_hidden_size, D = c_.hidden_size;
+    if (family_ == HfFamily::kLlama4Text || family_ == HfFamily::kGptOss) {
+      add_transposed_experts(theirs);
+    } else if (stacked_) {
+      whole(theirs + "gate_up_proj", ours_ + "moe.experts.gate_up", {E, 2 * F, D});
+      whole(theirs + "down_proj", ours_ + "moe.experts.down", {E, D, F});
+    } else {
+      const bool mixtral = family_ == HfFamily::kMixtral;
+      for (int64_t e = 0; e < E; ++e) {
+        const auto expert = theirs + std::to_string(e) + ".";
+        add_expert(e, expert + (mixtral ? "w1" : "gate_proj"), expert + (mixtral ? "w3" : "up_proj"),
+                   expert + (mixtral ? "w2" : "down_proj"));
+      }
     }
-    if (mixtral) return;
-    add_feed_forward(theirs + "shared_expert.", ours_ + "moe.shared_expert.", c_.moe->shared_expert_ffn_hidden_size);
-    whole(theirs + "shared_expert_gate.weight", ours_ + "moe.shared_expert_gate", {1, c_.hidden_size});
   }
 
   void add_expert(int64_t e, const std::string& gate, const std::string& up, const std::string& down) {
@@ -86,139 +148,43 @@ class Table {
     tensors_.push_back({down + ".weight", {D, F}, ours_ + "moe.experts.down", {E, D, F}, e * D * F});
   }
 
+  /// Inputs first. gpt-oss's gate and up columns take turns, Llama 4's are two halves as ours.
+  void add_transposed_experts(const std::string& theirs) {
+    const int64_t E = c_.moe->num_experts, F = c_.moe->ffn_hidden_size, D = c_.hidden_size, W = 2 * F;
+    const auto gate_up = ours_ + "moe.experts.gate_up";
+    if (family_ == HfFamily::kGptOss) {
+      reordered(theirs + "gate_up_proj", {E, D, W}, gate_up, {E, W, D}, {E, D, F, 2}, {W * D, 1, D, F * D});
+      reordered(theirs + "gate_up_proj_bias", {E, W}, gate_up + "_bias", {E, W}, {E, F, 2}, {W, 1, F});
+      whole(theirs + "down_proj_bias", ours_ + "moe.experts.down_bias", {E, D});
+    } else {
+      reordered(theirs + "gate_up_proj", {E, D, W}, gate_up, {E, W, D}, {E, D, W}, {W * D, 1, D});
+    }
+    reordered(theirs + "down_proj", {E, F, D}, ours_ + "moe.experts.down", {E, D, F}, {E, F, D}, {D * F, 1, F});
+  }
+
   const ModelConfig& c_;
   HfFamily family_;
+  bool stacked_;
+  std::string mlp_, moe_;  ///< what stands before the names of a feed-forward, of an MoE layer
   std::string theirs_, ours_;
   std::vector<HfTensor> tensors_;
 };
 
-std::string joined(const std::vector<std::string>& reasons) {
-  std::string text;
-  for (const auto& reason : reasons) text += (text.empty() ? "" : ", ") + reason;
-  return text;
-}
-
-/// What both MoE families lack.
-std::vector<std::string> against_a_softmax_router(const MoeConfig& moe) {
-  std::vector<std::string> reasons;
-  if (!moe.num_experts_by_layer.empty()) reasons.push_back("model.moe.num_experts_by_layer");
-  if (moe.nested_experts > 0) reasons.push_back("model.moe.nested_experts");
-  if (moe.router != "top_k") reasons.push_back("model.moe.router = " + moe.router);
-  if (moe.score != ScoreFunction::kSoftmax) reasons.push_back("model.moe.score is not softmax");
-  if (moe.scale != 1.0) reasons.push_back("model.moe.scale");
-  if (moe.apply != ApplyWeight::kOutput) reasons.push_back("model.moe.apply = input");
-  if (moe.router_bias) reasons.push_back("model.moe.router_bias = true");
-  if (moe.activation != Activation::kSwiglu) reasons.push_back("model.moe.activation is not swiglu");
-  if (moe.expert_bias) reasons.push_back("model.moe.expert_bias = true");
-  if (moe.residual) reasons.push_back("model.moe.residual = true");
-  if (moe.groups > 1 && moe.group_top_k < moe.groups) reasons.push_back("model.moe.group_top_k");
-  if (moe.eval_capacity_factor) reasons.push_back("model.moe.eval_capacity_factor");
-  return reasons;
-}
-
-std::vector<std::string> against_mixtral(const ModelConfig& config) {
-  const auto& moe = *config.moe;
-  auto reasons = against_a_softmax_router(moe);
-  if (config.num_moe_layers() != config.num_layers) reasons.push_back("not every block is MoE (model.moe.layers)");
-  if (!moe.renormalize) reasons.push_back("model.moe.renormalize = false");
-  if (moe.shared_expert_ffn_hidden_size > 0) reasons.push_back("a shared expert");
-  if (config.qkv_bias) reasons.push_back("model.qkv_bias = true");
-  return reasons;
-}
-
-std::vector<std::string> against_qwen2_moe(const ModelConfig& config) {
-  auto reasons = against_a_softmax_router(*config.moe);
-  if (config.moe->shared_expert_ffn_hidden_size == 0) reasons.push_back("no shared expert");
-  if (!config.moe->shared_expert_gate) reasons.push_back("model.moe.shared_expert_gate = false");
-  if (!config.qkv_bias) reasons.push_back("model.qkv_bias = false");
-  return reasons;
-}
-
-void add_moe_keys(nlohmann::json& json, const ModelConfig& config, HfFamily family) {
-  const auto& moe = *config.moe;
-  json["num_experts_per_tok"] = moe.top_k;
-  json["router_aux_loss_coef"] = moe.aux_loss_coeff.points.back().second;
-  if (family == HfFamily::kMixtral) {
-    json["num_local_experts"] = moe.num_experts;
-    json["intermediate_size"] = moe.ffn_hidden_size;
-    json["sliding_window"] = nullptr;
-    return;
-  }
-  json["num_experts"] = moe.num_experts;
-  json["moe_intermediate_size"] = moe.ffn_hidden_size;
-  json["shared_expert_intermediate_size"] = moe.shared_expert_ffn_hidden_size;
-  json["norm_topk_prob"] = moe.renormalize;
-  json["decoder_sparse_step"] = 1;
-  json["mlp_only_layers"] = nlohmann::json::array();
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    if (!config.is_moe_layer(layer)) json["mlp_only_layers"].push_back(layer);
-  }
-  json["qkv_bias"] = true;
-  json["use_sliding_window"] = false;
-}
-
 }  // namespace
 
-HfFamily hf_family(const ModelConfig& config) {
-  if (config.sequence_mixer != SequenceMixer::kAttention) {
-    throw UserError("export: no Hugging Face layout here mixes sequences by an LSTM (model.sequence_mixer)");
-  }
-  if (config.activation != Activation::kSwiglu) {
-    throw UserError("export: no Hugging Face layout here has feed-forwards of another kind than SwiGLU (model.activation)");
-  }
-  if (config.num_moe_layers() == 0) {
-    if (config.qkv_bias)
-      throw UserError("export: a dense model is exported as Llama, which has no biases on q, k, v alone (model.qkv_bias = true)");
-    return HfFamily::kLlama;
-  }
-  const auto mixtral = against_mixtral(config), qwen = against_qwen2_moe(config);
-  if (mixtral.empty()) return HfFamily::kMixtral;
-  if (qwen.empty()) return HfFamily::kQwen2Moe;
-  throw UserError("export: the model fits no Hugging Face layout exactly.\n  Mixtral does not fit: " + joined(mixtral) +
-                  "\n  Qwen2-MoE does not fit: " + joined(qwen));
+int64_t HfTensor::numel() const {
+  int64_t product = 1;
+  for (const int64_t size : shape) product *= size;
+  return product;
 }
 
-std::vector<HfTensor> hf_tensors(const ModelConfig& config, HfFamily family) {
-  return Table(config, family).build();
+at::Tensor HfTensor::in(const at::Tensor& ours_flat, int64_t first) const {
+  if (!strides.empty()) return ours_flat.as_strided(view, strides, ours_flat.storage_offset() + begin - first);
+  return ours_flat.narrow(0, begin - first, numel()).view(shape);
 }
 
-nlohmann::json hf_config(const ModelConfig& config, HfFamily family, const std::string& dtype, int64_t end_of_text) {
-  const struct {
-    const char *type, *architecture;
-  } names[] = {{"llama", "LlamaForCausalLM"}, {"mixtral", "MixtralForCausalLM"}, {"qwen2_moe", "Qwen2MoeForCausalLM"}};
-  const auto& name = names[static_cast<size_t>(family)];
-  nlohmann::json json = {{"architectures", {name.architecture}},
-                         {"model_type", name.type},
-                         {"vocab_size", config.vocab_size},
-                         {"hidden_size", config.hidden_size},
-                         {"intermediate_size", config.ffn_hidden_size},
-                         {"num_hidden_layers", config.num_layers},
-                         {"num_attention_heads", config.num_attention_heads},
-                         {"num_key_value_heads", config.num_key_value_heads},
-                         {"head_dim", config.head_dim},
-                         {"max_position_embeddings", config.max_sequence_length},
-                         {"rms_norm_eps", config.norm_eps},
-                         {"hidden_act", "silu"},
-                         {"initializer_range", config.init_std},
-                         {"tie_word_embeddings", config.tie_embeddings},
-                         {"attention_dropout", 0.0},
-                         {"rope_theta", config.rope_theta},
-                         {"rope_scaling", nullptr},
-                         {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", config.rope_theta}}},
-                         {"dtype", dtype},
-                         {"torch_dtype", dtype},
-                         {"bos_token_id", nullptr},
-                         {"eos_token_id", nullptr},
-                         {"pad_token_id", nullptr},
-                         {"use_cache", true}};
-  if (end_of_text >= 0) json["bos_token_id"] = json["eos_token_id"] = end_of_text;
-  if (family == HfFamily::kLlama) {
-    json["attention_bias"] = false;
-    json["mlp_bias"] = false;
-  } else {
-    add_moe_keys(json, config, family);
-  }
-  return json;
+std::vector<HfTensor> hf_tensors(const ModelConfig& config, HfFamily family, HfExperts experts) {
+  return HfTable(config, family, experts).build();
 }
 
 }  // namespace switchyard

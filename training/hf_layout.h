@@ -4,32 +4,35 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json_fwd.hpp>
+#include <ATen/core/Tensor.h>
 
 #include "core/model_config.h"
+#include "training/hf_family.h"
 
 namespace switchyard {
 
-enum class HfFamily { kLlama, kMixtral, kQwen2Moe };
-
-/// The family that this model fits exactly: the same function, nothing lost. Llama: dense. Mixtral: every block MoE, renormalised, no
-/// shared expert, no biases. Qwen2-MoE: gated shared expert and biases on q, k, v. Errors: UserError that says for each family what does
-/// not fit.
-HfFamily hf_family(const ModelConfig& config);
-
-/// One of their tensors: rows [first_row, first_row + shape[0]) of our tensor, or of one expert's slice of it.
+/// One of their tensors: a part of ours, elements [begin, begin + numel) of it, or the whole of ours in another order.
 struct HfTensor {
   std::string name;            ///< theirs
   std::vector<int64_t> shape;  ///< theirs
-  std::string ours;            ///< global name
+  std::string ours;            ///< global name, of a parameter or a router's selection bias
   std::vector<int64_t> our_shape;
-  int64_t begin = 0;  ///< first element in our flattened tensor; the part is contiguous
+  int64_t begin = 0;                  ///< first element in our flattened tensor
+  std::vector<int64_t> view = {};     ///< theirs, with dimensions split where that is needed...
+  std::vector<int64_t> strides = {};  ///< ... and where these lie in ours. Empty: contiguous
+
+  /// Theirs, as a view into our flattened tensor (or the part of it that starts at element `first`), in the shape view().
+  at::Tensor in(const at::Tensor& ours_flat, int64_t first = 0) const;
+  int64_t numel() const;
+  /// `shape`, split as in() gives it.
+  const std::vector<int64_t>& view_shape() const { return strides.empty() ? shape : view; }
 };
 
-/// All tensors of the model, in a fixed order.
-std::vector<HfTensor> hf_tensors(const ModelConfig& config, HfFamily family);
+/// How the experts of a block stand in files: as save_pretrained writes them, or stacked as transformers 5 holds them in memory
+/// (save_original_format=False). The same for Llama 4 and gpt-oss.
+enum class HfExperts { kAsSaved, kStacked };
 
-/// config.json, with the keys of transformers 4 and 5 both. `dtype`: "float32" or "bfloat16". end_of_text: token id, -1 = none.
-nlohmann::json hf_config(const ModelConfig& config, HfFamily family, const std::string& dtype, int64_t end_of_text);
+/// All tensors of the model, in a fixed order. Every element of ours but those of multi-token prediction stands in one of them.
+std::vector<HfTensor> hf_tensors(const ModelConfig& config, HfFamily family, HfExperts experts = HfExperts::kAsSaved);
 
 }  // namespace switchyard

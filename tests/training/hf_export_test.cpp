@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "tests/temporary_folder.h"
 #include "tests/tiny_models.h"
+#include "training/hf_fit.h"
 #include "training/hf_layout.h"
 #include "training/safetensors.h"
 

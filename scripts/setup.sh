@@ -24,7 +24,7 @@ usage: scripts/setup.sh [--cuda] [--tools] [--verify]
   (none)    system packages, and LibTorch for the CPU in .venv (the torch wheel without its CUDA libraries, 1.3 GB)
   --cuda    the torch wheel with its CUDA libraries in .venv-cuda (5.4 GB), for `cmake --preset cuda`
   --tools   .venv-tools for scripts/plot.py and scripts/prepare_data.py (numpy, matplotlib, tokenizers)
-  --verify  .venv-verify for scripts/verify_export.py (the full torch wheel and transformers, 6 GB)
+  --verify  .venv-verify for scripts/verify_export.py and scripts/test_parity.sh (the full torch wheel and transformers, 6 GB)
 
 With LIBTORCH_ROOT set (a folder with include/ and lib/), that LibTorch is used and none is installed.
 TEXT

@@ -1,5 +1,5 @@
-// The configurations of configs/published: each loads on as many ranks as it names and has the size that is known of its model. What is
-// known stands in configs/published_figures.json.
+// The configurations of configs/published: each loads on as many ranks as it names, has the size that is known of its model, and computes
+// when its widths are small. What is known of sizes stands in configs/published_figures.json.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "tests/layout_run.h"
 #include "training/run_config.h"
 
 namespace switchyard {
@@ -48,6 +49,34 @@ struct Stated {
     return difference <= std::max(rounding, kTolerance * value);
   }
 };
+
+/// The same kinds of parts, few and narrow.
+ModelConfig shrunk(ModelConfig model) {
+  model.vocab_size = 61;
+  model.num_layers = std::min<int64_t>(model.num_layers, 4);
+  model.hidden_size = 32;
+  model.ffn_hidden_size = 48;
+  model.num_key_value_heads = model.num_key_value_heads == model.num_attention_heads ? 4 : 2;
+  model.num_attention_heads = 4;
+  model.head_dim = 8;
+  model.max_sequence_length = 12;
+  model.init_std = 0.1;
+  auto& attention = model.attention;
+  if (attention.is_latent()) {
+    attention.kv_lora_rank = 8;
+    if (attention.q_lora_rank > 0) attention.q_lora_rank = 16;
+    attention.qk_nope_head_dim = attention.v_head_dim = 8;
+    attention.qk_rope_head_dim = 4;
+  }
+  if (attention.window > 0) attention.window = 4;
+  if (attention.chunk > 0) attention.chunk = 4;
+  auto& moe = model.moe.value();
+  moe.num_experts = 32;
+  moe.ffn_hidden_size = 16;
+  if (moe.shared_expert_ffn_hidden_size > 0) moe.shared_expert_ffn_hidden_size = 16;
+  std::erase_if(moe.layers.list, [&](int64_t layer) { return layer >= model.num_layers; });
+  return model;
+}
 
 class PublishedPreset : public testing::TestWithParam<std::string> {
  protected:
@@ -114,6 +143,20 @@ TEST_P(PublishedPreset, HasTheSizeThatItsAuthorsStateOrAReason) {
   }
   EXPECT_NE(is_met, known.contains("why")) << "total " << published_total() << ", active " << counts().active << ", without the embedding "
                                            << counts().active_without_embedding;
+}
+
+TEST_P(PublishedPreset, LearnsTheTokensThatItSeesWhenShrunk) {
+  LayoutCase job;
+  job.model = shrunk(load(0).model);
+  for (const auto& fault : find_faults(job.model)) FAIL() << fault.key << " " << fault.problem;
+  job.dtype = at::kFloat;
+  job.steps = 6;
+  // The same tokens in every step.
+  job.tokens_NGS = at::arange(8 * 13, at::kLong).square().remainder(61).view({1, 8, 13}).expand({job.steps, 8, 13}).contiguous();
+  job.mask_GS = at::ones({8, 12}, at::kBool);
+  const auto run = train_here(job, make_single_communicator());
+  for (const auto& step : run.steps) EXPECT_TRUE(std::isfinite(step.loss));
+  EXPECT_LT(run.steps.back().cross_entropy, run.steps.front().cross_entropy);
 }
 
 TEST_P(PublishedPreset, PredictsFurtherTokensOnlyWhereItsModelDoes) {

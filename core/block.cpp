@@ -3,6 +3,7 @@
 #include "core/attention.h"
 #include "core/latent_attention.h"
 #include "core/lstm.h"
+#include "core/phase_boundary.h"
 #include "core/recompute.h"
 
 namespace switchyard {
@@ -34,13 +35,17 @@ at::Tensor BlockImpl::forward(const at::Tensor& x_BSD, const AttentionPlan& plan
                               std::vector<RoutingStatistics>& statistics) {
   const auto before = [&](RmsNorm& norm, const at::Tensor& x) { return norms_outputs_ ? x : norm->forward(x); };
   const auto behind = [&](RmsNorm& norm, const at::Tensor& x) { return norms_outputs_ ? norm->forward(x) : x; };
-  const auto mixed_BSD = sequence_mixer_->forward(before(sequence_norm_, x_BSD), plan, context, state);
-  const auto sum_BSD = x_BSD + behind(sequence_norm_, mixed_BSD);
+  const auto input_BSD = phase_boundary(before(sequence_norm_, x_BSD), context, Phase::kForward, Phase::kAttention);
+  const auto mixed_BSD = sequence_mixer_->forward(input_BSD, plan, context, state);
+  const auto sum_BSD = x_BSD + behind(sequence_norm_, phase_boundary(mixed_BSD, context, Phase::kAttention, Phase::kForward));
   return sum_BSD + behind(channel_norm_, mix_channels(before(channel_norm_, sum_BSD), context, statistics));
 }
 
 at::Tensor BlockImpl::mix_channels(const at::Tensor& x_BSD, const TokenContext& context, std::vector<RoutingStatistics>& statistics) {
-  if (moe_.is_empty()) return feed_forward_->forward(x_BSD);
+  if (moe_.is_empty()) {
+    const auto input_BSD = phase_boundary(x_BSD, context, Phase::kForward, Phase::kExperts);
+    return phase_boundary(feed_forward_->forward(input_BSD), context, Phase::kExperts, Phase::kForward);
+  }
   const Pass pass = [moe = moe_](const at::Tensor& x, const TokenContext& at_pass) mutable -> PassOutput {
     auto output = moe->forward(x, at_pass);
     return {std::move(output.y_BSD), {std::move(output.statistics)}};

@@ -1,13 +1,91 @@
 #include "core/loss.h"
 
+#include <torch/torch.h>
+
 #include "core/dtypes.h"
 
 namespace switchyard {
+namespace {
+
+/// Tokens whose logits exist at once. Fewer make the products slower (128: 0.86 of their speed, 1024: 0.98).
+constexpr int64_t kChunkTokens = 1024;
+
+/// What is lost at the targets, [T], in max(fp32, run dtype); 0 where the mask is false.
+at::Tensor nats_of(const at::Tensor& log_probability_TV, const at::Tensor& target_T, const at::Tensor& mask_T) {
+  return -log_probability_TV.gather(1, target_T.unsqueeze(1)).squeeze(1) * mask_T;
+}
+
+/// nats_of, and the logits become their gradients, softmax - one-hot of the target.
+at::Tensor turn_into_gradients(at::Tensor logit_TV, const at::Tensor& target_T, const at::Tensor& mask_T) {
+  const auto log_probability_TV = widen(logit_TV).log_softmax(-1);
+  const auto nats_T = nats_of(log_probability_TV, target_T, mask_T);
+  auto grad_TV = log_probability_TV.exp();
+  grad_TV.scatter_add_(1, target_T.unsqueeze(1), at::full({target_T.size(0), 1}, -1.0, grad_TV.options()));
+  logit_TV.copy_(grad_TV.mul_(mask_T.unsqueeze(1)));
+  return nats_T;
+}
+
+/// Adds up what chunks contribute to the weight's gradient; bf16 in fp32.
+class WeightGradient {
+ public:
+  WeightGradient(const at::Tensor& weight_VD, bool in_one_chunk)
+      : product_VD_(at::empty_like(weight_VD)),
+        sum_VD_(in_one_chunk ? product_VD_ : at::zeros_like(weight_VD, wide_dtype(weight_VD.scalar_type()))) {}
+
+  void add(const at::Tensor& grad_logit_TV, const at::Tensor& hidden_TD) {
+    if (sum_VD_.is_same(product_VD_)) {
+      at::mm_out(sum_VD_, grad_logit_TV.t(), hidden_TD);
+    } else if (sum_VD_.scalar_type() == product_VD_.scalar_type()) {
+      sum_VD_.addmm_(grad_logit_TV.t(), hidden_TD);
+    } else {
+      at::mm_out(product_VD_, grad_logit_TV.t(), hidden_TD);
+      sum_VD_.add_(product_VD_);
+    }
+  }
+
+  at::Tensor result() const { return sum_VD_.to(product_VD_.scalar_type()); }
+
+ private:
+  at::Tensor product_VD_, sum_VD_;
+};
+
+struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& hidden_TD, const at::Tensor& weight_VD,
+                            const at::Tensor& target_T, const at::Tensor& mask_T) {
+    const int64_t T = hidden_TD.size(0), num_chunks = std::max<int64_t>(1, (T + kChunkTokens - 1) / kChunkTokens);
+    auto sum = at::zeros({}, hidden_TD.options().dtype(at::kDouble));
+    auto grad_hidden_TD = at::empty_like(hidden_TD);
+    WeightGradient grad_weight(weight_VD, num_chunks == 1);
+    auto buffer_TV = at::empty({(T + num_chunks - 1) / num_chunks, weight_VD.size(0)}, hidden_TD.options());
+    for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
+      const int64_t begin = chunk * T / num_chunks, count = (chunk + 1) * T / num_chunks - begin;
+      const auto part = [&](const at::Tensor& tensor) { return tensor.narrow(0, begin, count); };
+      auto logit_TV = buffer_TV.narrow(0, 0, count), grad_part_TD = part(grad_hidden_TD);
+      at::mm_out(logit_TV, part(hidden_TD), weight_VD.t());
+      sum += turn_into_gradients(logit_TV, part(target_T), part(mask_T)).sum(at::kDouble);
+      at::mm_out(grad_part_TD, logit_TV, weight_VD);
+      grad_weight.add(logit_TV, part(hidden_TD));
+    }
+    context->save_for_backward({grad_hidden_TD, grad_weight.result()});
+    return sum;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list grads) {
+    const auto saved = context->get_saved_variables();
+    const auto scaled = [&](const at::Tensor& gradient) { return gradient * grads[0].to(wide_dtype(gradient.scalar_type())); };
+    return {scaled(saved[0]), scaled(saved[1]), {}, {}};
+  }
+};
+
+}  // namespace
 
 at::Tensor cross_entropy_sum(const at::Tensor& logits_TV, const at::Tensor& target_T, const at::Tensor& mask_T) {
-  const auto log_probability_TV = widen(logits_TV).log_softmax(-1);
-  const auto nats_T = -log_probability_TV.gather(1, target_T.unsqueeze(1)).squeeze(1);
-  return (nats_T * mask_T).to(at::kDouble).sum();
+  return nats_of(widen(logits_TV).log_softmax(-1), target_T, mask_T).to(at::kDouble).sum();
+}
+
+at::Tensor linear_cross_entropy_sum(const at::Tensor& hidden_TD, const at::Tensor& weight_VD, const at::Tensor& target_T,
+                                    const at::Tensor& mask_T) {
+  return LinearCrossEntropy::apply(hidden_TD, weight_VD, target_T, mask_T);
 }
 
 }  // namespace switchyard

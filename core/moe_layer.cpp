@@ -5,7 +5,7 @@
 #include "core/capacity.h"
 #include "core/dtypes.h"
 #include "core/nested_experts.h"
-#include "core/phase_observer.h"
+#include "core/phase_boundary.h"
 #include "core/philox.h"
 #include "core/routing/routing_checks.h"
 #include "core/routing/statistics.h"
@@ -41,9 +41,10 @@ MoeLayerImpl::MoeLayerImpl(const ModelConfig& config, std::shared_ptr<TokenDispa
 }
 
 MoeOutput MoeLayerImpl::forward(const at::Tensor& x_BSD, const TokenContext& context) {
-  const auto x_TD = x_BSD.flatten(0, 1);
+  const auto x_TD = phase_boundary(x_BSD.flatten(0, 1), context, Phase::kForward, Phase::kRouter);
   const auto routed = router_->forward(x_TD, context);
-  const auto kept = fills_capacity_ ? routed.decision.routing : apply_capacity(routed.decision.routing, config_, context);
+  auto kept = fills_capacity_ ? routed.decision.routing : apply_capacity(routed.decision.routing, config_, context);
+  kept.weight_N = phase_boundary(kept.weight_N, context, Phase::kRouter, Phase::kDispatch);
   NestedSums nested;
   const auto y_TD = apply_experts_to(x_TD, kept, context, nested);
   auto statistics = collect_statistics(routed.logits, routed.decision, kept, config_, context);
@@ -57,22 +58,19 @@ HeldExperts MoeLayerImpl::held_experts() const {
 }
 
 at::Tensor MoeLayerImpl::apply_experts_to(const at::Tensor& x_TD, const Routing& kept, const TokenContext& context, NestedSums& nested) {
-  const auto enter_phase = [&](Phase phase) { enter(context.observer, phase, context.layer); };
-  enter_phase(Phase::kDispatch);
   const auto ticket = begin_dispatch(x_TD, kept, context);
   at::Tensor shared_TD;
   if (overlap_shared_expert_) shared_TD = shared_output(x_TD);  // while the rows travel
   for (const auto& weights : experts_->in_chunks(dispatcher_->chunk_starts())) {
-    enter_phase(Phase::kDispatch);
-    const auto input = dispatcher_->finish(*ticket);
-    enter_phase(Phase::kExperts);
+    enter(context.observer, Phase::kDispatch, context.layer);
+    auto input = dispatcher_->finish(*ticket);
+    input.rows_RD = phase_boundary(input.rows_RD, context, Phase::kDispatch, Phase::kExperts);
     const auto outputs_RD = outputs_of(input, weights, context, nested);
-    enter_phase(Phase::kCombine);
-    dispatcher_->combine_begin(*ticket, outputs_RD);
+    dispatcher_->combine_begin(*ticket, phase_boundary(outputs_RD, context, Phase::kExperts, Phase::kCombine));
   }
   auto y_TD = dispatcher_->combine_finish(*ticket);
   if (config_.apply == ApplyWeight::kInput) y_TD = y_TD.view({x_TD.size(0), kept.num_choices, -1}).sum(1);
-  enter_phase(Phase::kForward);
+  y_TD = phase_boundary(y_TD, context, Phase::kCombine, Phase::kForward);
   if (!overlap_shared_expert_) shared_TD = shared_output(x_TD);
   return shared_TD.defined() ? joined(x_TD, y_TD, shared_TD) : y_TD;
 }

@@ -12,12 +12,20 @@ const char* to_string(Phase phase) {
       return "data";
     case Phase::kForward:
       return "forward";
+    case Phase::kEmbedding:
+      return "embedding";
+    case Phase::kAttention:
+      return "attention";
+    case Phase::kRouter:
+      return "router";
     case Phase::kDispatch:
       return "dispatch";
     case Phase::kExperts:
       return "experts";
     case Phase::kCombine:
       return "combine";
+    case Phase::kLoss:
+      return "loss";
     case Phase::kBackward:
       return "backward";
     case Phase::kGradientSync:

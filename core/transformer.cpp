@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/parameters_by_name.h"
+#include "core/phase_boundary.h"
 #include "core/recompute.h"
 #include "core/routing/routing_rule.h"
 #include "core/shift.h"
@@ -48,15 +49,18 @@ TransformerOutput TransformerImpl::decode(const TokenContext& context, DecodingS
 TransformerOutput TransformerImpl::run(const TokenContext& context, DecodingState* state) {
   TransformerOutput output;
   rotary_.move_to(context.token_ids_BS.device());
-  auto x_BSD = at::embedding(embedding_VD_, context.token_ids_BS);
+  TokenContext at_layer = context;
+  at_layer.layer = kNoLayer;
+  enter(context.observer, Phase::kEmbedding);
+  auto x_BSD = phase_boundary(at::embedding(embedding_VD_, context.token_ids_BS), at_layer, Phase::kEmbedding, Phase::kForward);
   const auto past = state == nullptr ? PastTokens() : state->past;
   const auto plan = plan_attention(rotary_, config_.attention, context, x_BSD.scalar_type(), past);
-  TokenContext at_layer = context;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     at_layer.layer = static_cast<int64_t>(layer);
     x_BSD = run_block(blocks_[layer], x_BSD, plan, at_layer, state == nullptr ? nullptr : &state->layers[layer], output.statistics);
   }
-  output.hidden_BSD = final_norm_->forward(x_BSD);
+  at_layer.layer = kNoLayer;
+  output.hidden_BSD = phase_boundary(final_norm_->forward(x_BSD), at_layer, Phase::kForward, Phase::kLoss);
   if (context.next_ids_BS.defined()) predict_further(plan, context, output);
   return output;
 }
@@ -87,7 +91,7 @@ at::Tensor TransformerImpl::run_block(Block block, const at::Tensor& x_BSD, cons
 }
 
 at::Tensor TransformerImpl::logits(const at::Tensor& hidden) {
-  return at::linear(hidden, head_VD_.defined() ? head_VD_ : embedding_VD_);
+  return at::linear(hidden, output_weight());
 }
 
 std::vector<MoeLayer> TransformerImpl::moe_layers() const {

@@ -33,6 +33,8 @@ class TransformerImpl : public torch::nn::Module {
   TransformerOutput decode(const TokenContext& context, DecodingState& state);
   /// hidden [..., D] -> logits [..., V] in the run dtype.
   at::Tensor logits(const at::Tensor& hidden);
+  /// [V, D], the map behind logits(): the embedding where it is tied.
+  const at::Tensor& output_weight() const { return head_VD_.defined() ? head_VD_ : embedding_VD_; }
 
   /// In the order of blocks, those of prediction last.
   std::vector<MoeLayer> moe_layers() const;

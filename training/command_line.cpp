@@ -44,6 +44,7 @@ class CommandLine {
     add_export();
     add_logits();
     add_mixture();
+    add_bench();
   }
 
   int run(int argc, char** argv) {
@@ -141,6 +142,21 @@ class CommandLine {
     command->callback([this] { chosen_ = [this] { return mixture_command(mixture_); }; });
   }
 
+  void add_bench() {
+    auto* command = add("bench", "Measure a part against its limit in the same run",
+                        "switchyard bench moe_layer experts=8 top_k=2 d_model=512 expert_ffn=1024 tokens=2048 dtype=bf16\n"
+                        "  mpirun -n 2 switchyard bench step configs/small/mixtral.yaml parallel.expert=2\nBenchmarks:\n" +
+                            bench_names());
+    command->add_option("benchmark", bench_.benchmark, "what to measure")->required();
+    command->add_option("settings", bench_.settings, "a configuration (YAML) or nothing, then key=value settings and short forms");
+    command->add_option("--repetitions", bench_.repetitions, "timed runs of each item, taken in turn")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+    command->add_option("--folder", bench_.folder, "where `checkpoint` may write")->capture_default_str();
+    command->add_flag("--json", bench_.json, "print JSON");
+    command->callback([this] { chosen_ = [this] { return bench_command(bench_, invocation_); }; });
+  }
+
   CLI::App app_{"Switchyard: distributed training of Mixture-of-Experts transformers", "switchyard"};
   Invocation invocation_;
   TrainOptions train_;
@@ -150,6 +166,7 @@ class CommandLine {
   ExportOptions export_;
   LogitsOptions logits_;
   MixtureOptions mixture_;
+  BenchOptions bench_;
   std::function<int()> chosen_;
 };
 

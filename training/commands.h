@@ -56,6 +56,17 @@ struct LogitsOptions {
 };
 int logits_command(const LogitsOptions& options);
 
+struct BenchOptions {
+  std::string benchmark;
+  std::vector<std::string> settings;  ///< a configuration first, or none; then key=value
+  int64_t repetitions = 10;
+  std::string folder = ".";  ///< for `checkpoint`, which writes
+  bool json = false;
+};
+int bench_command(const BenchOptions& options, const Invocation& invocation);
+/// The benchmarks and the short forms of settings, for --help.
+std::string bench_names();
+
 struct MixtureOptions {
   std::string config;
   bool json = false;

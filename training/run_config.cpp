@@ -13,8 +13,7 @@
 namespace switchyard {
 namespace {
 
-YamlNode read_tree(const std::string& path, const std::vector<std::string>& overrides, ConfigFaults& faults) {
-  YamlDocument document = parse_yaml_file(path);
+YamlNode tree_of(YamlDocument document, const std::vector<std::string>& overrides, ConfigFaults& faults) {
   for (const YamlFault& fault : document.faults) faults.add(fault.line, fault.problem);
   const YamlNode::Kind kind = document.root.kind;
   if (document.complete && kind == YamlNode::Kind::kNull) faults.add(0, "is empty; see docs/configuration.md for what belongs into it");
@@ -64,17 +63,26 @@ void check_rules(const RunConfig& config, int64_t world_size, const GivenKeys& g
   }
 }
 
-}  // namespace
-
-RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides, int64_t world_size) {
+RunConfig config_of(YamlDocument document, const std::string& path, const std::vector<std::string>& overrides, int64_t world_size) {
   ConfigFaults faults(path);
-  const YamlNode root = read_tree(path, overrides, faults);
+  const YamlNode root = tree_of(std::move(document), overrides, faults);
   RunConfig config;
   const GivenKeys given = read_config(root, config, faults);
   fill_defaults(config, path, given, faults);
   check_rules(config, world_size, given, faults);
   faults.throw_if_any();
   return config;
+}
+
+}  // namespace
+
+RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides, int64_t world_size) {
+  return config_of(parse_yaml_file(path), path, overrides, world_size);
+}
+
+RunConfig parse_run_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides,
+                           int64_t world_size) {
+  return config_of(parse_yaml(text), name, overrides, world_size);
 }
 
 }  // namespace switchyard

@@ -131,6 +131,9 @@ struct RunConfig {
 /// Errors: UserError with every fault of file and overrides, one a line, in the form `place: key = value problem; what to do`.
 RunConfig load_run_config(const std::string& path, const std::vector<std::string>& overrides, int64_t world_size);
 
+/// The same from the file's text. `name` stands for the file in messages.
+RunConfig parse_run_config(const std::string& text, const std::string& name, const std::vector<std::string>& overrides, int64_t world_size);
+
 /// The whole configuration as YAML text that load_run_config reads back to the same values. What the run folder keeps.
 std::string to_yaml(const RunConfig& config);
 

@@ -95,7 +95,7 @@ json to_json(const StepReport& report, const std::vector<int64_t>& moe_layers) {
                  {"moe_layers", moe_layers},
                  {"expert_counts", json::array()},
                  {"dropped_counts", json::array()}};
-  for (const auto& [phase, seconds] : report.phase_seconds) record["phase_seconds"][to_string(phase)] = seconds;
+  record["phase_seconds"] = report.phase_seconds;
   for (const auto& term : report.result.terms) {
     record[term.name] = term.mean;
     record[term.name + "_weighted"] = term.weighted;

@@ -34,7 +34,7 @@ struct StepReport {
   double learning_rate = 0.0;
   double tokens_per_second = 0.0;
   double mfu = 0.0;
-  std::map<Phase, double> phase_seconds = {};  ///< of this rank's step (training/phase_timer.h)
+  std::map<std::string, double> phase_seconds = {};  ///< of this rank's step (training/phase_timer.h)
   bool skipped = false;                        ///< a non-finite step that the policy let pass without an update
 
   double load_imbalance() const;  ///< the largest over MoE layers; 1 for a dense model

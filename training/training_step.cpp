@@ -98,15 +98,16 @@ std::vector<at::Tensor> TrainingStep::forward_backward(const Batch& batch, int64
   std::vector<at::Tensor> cross_entropies = {cross_entropy_of(output.hidden_BSD, batch.targets_BS, batch.mask_BS)};
   auto objective = cross_entropies[0] / counts.num_targets;
   if (const auto further = further_objective(output, batch, counts, cross_entropies); further.defined()) objective = objective + further;
+  enter(observer_, Phase::kForward);
   if (const auto balance = balance_.add_micro_batch(output.statistics); balance.defined()) objective = objective + balance;
-  enter(observer_, Phase::kBackward);
+  enter_backward(observer_, Phase::kLoss);
   objective.backward();
   for (auto& cross_entropy : cross_entropies) cross_entropy = cross_entropy.detach();
   return cross_entropies;
 }
 
 at::Tensor TrainingStep::cross_entropy_of(const at::Tensor& hidden_BSD, const at::Tensor& target_BS, const at::Tensor& mask_BS) {
-  return cross_entropy_sum(model_.transformer->logits(hidden_BSD).flatten(0, 1), target_BS.flatten(), mask_BS.flatten());
+  return linear_cross_entropy_sum(hidden_BSD.flatten(0, 1), model_.transformer->output_weight(), target_BS.flatten(), mask_BS.flatten());
 }
 
 at::Tensor TrainingStep::further_objective(const TransformerOutput& output, const Batch& batch, const StepSums& counts,

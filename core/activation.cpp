@@ -1,11 +1,11 @@
 #include "core/activation.h"
 
+#include "core/kernels/gated_kernels.h"
+
 namespace switchyard {
 namespace {
 
-// gpt-oss (openai/gpt-oss, model.py, swiglu)
-constexpr double kClampedSlope = 1.702;
-constexpr double kClampedLimit = 7.0;
+constexpr double kClampedSlope = kernels::kClampedSwigluSlope, kClampedLimit = kernels::kClampedSwigluLimit;
 
 struct Halves {
   at::Tensor gate_RF;
@@ -85,6 +85,7 @@ bool is_gated(Activation kind) {
 }
 
 void activation_out(at::Tensor activation_RF, const at::Tensor& up_RW, Activation kind) {
+  if (kernels::has_gated_kernel(kind, up_RW)) return kernels::gated_activation_out(activation_RF, up_RW, kind);
   switch (kind) {
     case Activation::kSwiglu:
       return gated_out(activation_RF, halves(up_RW), silu_out);
@@ -102,6 +103,9 @@ void activation_out(at::Tensor activation_RF, const at::Tensor& up_RW, Activatio
 }
 
 void activation_backward_out(at::Tensor grad_up_RW, const at::Tensor& grad_activation_RF, const at::Tensor& up_RW, Activation kind) {
+  if (kernels::has_gated_kernel(kind, up_RW)) {
+    return kernels::gated_activation_backward_out(grad_up_RW, {}, grad_activation_RF, up_RW, kind);
+  }
   switch (kind) {
     case Activation::kSwiglu:
       return gated_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW), silu_out, silu_backward_out);
@@ -116,6 +120,15 @@ void activation_backward_out(at::Tensor grad_up_RW, const at::Tensor& grad_activ
       at::threshold_backward_out(grad_up_RW, grad_activation_RF, up_RW, 0);
       return;
   }
+}
+
+void activation_and_backward_out(at::Tensor activation_RF, at::Tensor grad_up_RW, const at::Tensor& grad_activation_RF,
+                                 const at::Tensor& up_RW, Activation kind) {
+  if (kernels::has_gated_kernel(kind, up_RW)) {
+    return kernels::gated_activation_backward_out(grad_up_RW, activation_RF, grad_activation_RF, up_RW, kind);
+  }
+  activation_out(activation_RF, up_RW, kind);
+  activation_backward_out(grad_up_RW, grad_activation_RF, up_RW, kind);
 }
 
 at::Tensor activate(const at::Tensor& up_RW, Activation kind) {

@@ -20,7 +20,11 @@ void activation_out(at::Tensor activation_RF, const at::Tensor& up_RW, Activatio
 /// d up from d activation. No autograd. `grad_up_RW` is overwritten.
 void activation_backward_out(at::Tensor grad_up_RW, const at::Tensor& grad_activation_RF, const at::Tensor& up_RW, Activation kind);
 
-/// The same with autograd.
+/// Both at once, for a backward that does not have the activation any more: `activation_RF` is what activation_out gave, to the bit.
+void activation_and_backward_out(at::Tensor activation_RF, at::Tensor grad_up_RW, const at::Tensor& grad_activation_RF,
+                                 const at::Tensor& up_RW, Activation kind);
+
+/// activation_out with autograd.
 at::Tensor activate(const at::Tensor& up_RW, Activation kind);
 
 }  // namespace switchyard

@@ -4,6 +4,8 @@
 #include <numbers>
 
 #include "core/dtypes.h"
+#include "core/kernels/rotary_kernels.h"
+#include "core/kernels/rows.h"
 
 namespace switchyard {
 namespace {
@@ -44,6 +46,27 @@ at::Tensor at_both_places(const at::Tensor& pairs_Sp, double sign_of_first, bool
   const std::vector<at::Tensor> both = {pairs_Sp * sign_of_first, pairs_Sp};
   return interleaved ? at::stack(both, -1).flatten(-2) : at::cat(both, -1);
 }
+
+struct Rotate : torch::autograd::Function<Rotate> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x_BHSd, const at::Tensor& cos,
+                            const at::Tensor& sin, bool interleaved) {
+    const auto dense_BHSd = kernels::with_dense_rows(x_BHSd);
+    const auto y_BHSd = at::empty_like(dense_BHSd);  // in the order of x's dimensions: heads that were transposed need no copy
+    kernels::rotate_out(y_BHSd, dense_BHSd, {cos, sin, interleaved}, /*transposed=*/false);
+    context->save_for_backward({cos, sin});
+    context->saved_data["interleaved"] = interleaved;
+    context->saved_data["strides"] = y_BHSd.strides();
+    return y_BHSd;
+  }
+
+  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context, const torch::autograd::tensor_list& grads) {
+    const auto saved = context->get_saved_variables();
+    const auto grad_y_BHSd = kernels::with_dense_rows(grads[0]);
+    const auto grad_x_BHSd = at::empty_strided(grad_y_BHSd.sizes(), context->saved_data["strides"].toIntVector(), grad_y_BHSd.options());
+    kernels::rotate_out(grad_x_BHSd, grad_y_BHSd, {saved[0], saved[1], context->saved_data["interleaved"].toBool()}, /*transposed=*/true);
+    return {grad_x_BHSd, {}, {}, {}};
+  }
+};
 
 }  // namespace
 
@@ -88,6 +111,7 @@ RotaryTable::RotaryTable(int64_t max_positions, int64_t rotary_dim, double theta
 at::Tensor RotaryTable::rotate(const at::Tensor& x_BHSd) const {
   const int64_t positions = x_BHSd.size(2), rotary_dim = cos_Sd_.size(-1), d = x_BHSd.size(3);
   TORCH_CHECK(positions <= cos_Sd_.size(-2), "RotaryTable: ", positions, " positions, the table holds ", cos_Sd_.size(-2));
+  if (kernels::has_kernels(x_BHSd) && cos_Sd_.is_cpu()) return Rotate::apply(x_BHSd, cos_Sd_, sin_Sd_, interleaved_);
   const auto wide = widen(x_BHSd.narrow(3, 0, rotary_dim));
   const auto cos = cos_Sd_.narrow(-2, 0, positions).to(wide.options());
   const auto sin = sin_Sd_.narrow(-2, 0, positions).to(wide.options());

@@ -1,13 +1,14 @@
 #include "core/row_ops.h"
 
 #include <cstring>
-#include <vector>
 
 #include <ATen/ATen.h>
-#include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
 #include <torch/torch.h>
+
+#include "core/kernels/row_sum_kernels.h"
+#include "core/kernels/vectorised.h"
 
 namespace switchyard {
 namespace {
@@ -28,24 +29,15 @@ void check_weight(const char* function, const at::Tensor& weight_TK, const at::T
               " rows must be ", at::toOpMathType(rows_RD.scalar_type()), ", got ", weight_TK.scalar_type());
 }
 
-/// Tokens a thread should take at least, so that starting it pays.
-int64_t grain_of(int64_t elements_per_item) {
-  return std::max<int64_t>(1, at::internal::GRAIN_SIZE / std::max<int64_t>(1, elements_per_item));
-}
-
-void check_in_range(int64_t index, int64_t num_rows) {
-  TORCH_CHECK(index >= -1 && index < num_rows, "row ", index, " of ", num_rows, " rows");
-}
-
 void gather_on_cpu(const at::Tensor& source_TD, const at::Tensor& index_R, at::Tensor& rows_RD) {
   const int64_t num_sources = source_TD.size(0);
   const size_t row_bytes = source_TD.size(1) * source_TD.element_size();
   const auto* source = static_cast<const char*>(source_TD.const_data_ptr());
   const auto* index = index_R.const_data_ptr<int64_t>();
   auto* rows = static_cast<char*>(rows_RD.data_ptr());
-  at::parallel_for(0, index_R.size(0), grain_of(source_TD.size(1)), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, index_R.size(0), kernels::grain_of_rows(source_TD.size(1)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      check_in_range(index[r], num_sources);
+      kernels::check_row_in_range(index[r], num_sources);
       if (index[r] < 0) {
         std::memset(rows + r * row_bytes, 0, row_bytes);
       } else {
@@ -62,30 +54,6 @@ at::Tensor gather_by_operators(const at::Tensor& source_TD, const at::Tensor& in
   return source_TD.index_select(0, index_R.clamp_min(0)).masked_fill_(index_R.lt(0).unsqueeze(1), 0);
 }
 
-template <typename scalar_t>
-void sum_on_cpu(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& weight_TK, at::Tensor& y_TD) {
-  using sum_t = at::opmath_type<scalar_t>;
-  const int64_t num_rows = rows_RD.size(0), width = rows_RD.size(1), num_choices = slot_TK.size(1);
-  const auto* rows = rows_RD.const_data_ptr<scalar_t>();
-  const auto* slots = slot_TK.const_data_ptr<int64_t>();
-  const auto* weights = weight_TK.defined() ? weight_TK.const_data_ptr<sum_t>() : nullptr;
-  auto* y = y_TD.data_ptr<scalar_t>();
-  at::parallel_for(0, slot_TK.size(0), grain_of(width * num_choices), [&](int64_t begin, int64_t end) {
-    std::vector<sum_t> sum_D(width);
-    for (int64_t t = begin; t < end; ++t) {
-      std::fill(sum_D.begin(), sum_D.end(), sum_t(0));
-      for (int64_t place = t * num_choices; place < (t + 1) * num_choices; ++place) {
-        check_in_range(slots[place], num_rows);
-        if (slots[place] < 0) continue;
-        const auto* row = rows + slots[place] * width;
-        const sum_t weight = weights ? weights[place] : sum_t(1);
-        for (int64_t d = 0; d < width; ++d) sum_D[d] += weight * static_cast<sum_t>(row[d]);
-      }
-      for (int64_t d = 0; d < width; ++d) y[t * width + d] = static_cast<scalar_t>(sum_D[d]);
-    }
-  });
-}
-
 at::Tensor sum_by_operators(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& weight_TK) {
   const auto sum_dtype = at::toOpMathType(rows_RD.scalar_type());
   auto sum_TD = at::zeros({slot_TK.size(0), rows_RD.size(1)}, rows_RD.options().dtype(sum_dtype));
@@ -94,28 +62,6 @@ at::Tensor sum_by_operators(const at::Tensor& rows_RD, const at::Tensor& slot_TK
     sum_TD.add_(weight_TK.defined() ? term_TD * weight_TK.select(1, k).unsqueeze(1) : term_TD);
   }
   return sum_TD.to(rows_RD.scalar_type());
-}
-
-template <typename scalar_t>
-void dot_on_cpu(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& y_TD, at::Tensor& dot_TK) {
-  using sum_t = at::opmath_type<scalar_t>;
-  const int64_t width = rows_RD.size(1), num_choices = slot_TK.size(1);
-  const auto* rows = rows_RD.const_data_ptr<scalar_t>();
-  const auto* slots = slot_TK.const_data_ptr<int64_t>();
-  const auto* y = y_TD.const_data_ptr<scalar_t>();
-  auto* dots = dot_TK.data_ptr<sum_t>();
-  at::parallel_for(0, slot_TK.numel(), grain_of(width), [&](int64_t begin, int64_t end) {
-    for (int64_t place = begin; place < end; ++place) {
-      sum_t sum = 0;
-      if (slots[place] >= 0) {
-        const auto* row = rows + slots[place] * width;
-        const auto* y_row = y + place / num_choices * width;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t d = 0; d < width; ++d) sum += static_cast<sum_t>(row[d]) * static_cast<sum_t>(y_row[d]);
-      }
-      dots[place] = sum;
-    }
-  });
 }
 
 at::Tensor dot_by_operators(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& y_TD) {
@@ -132,8 +78,7 @@ at::Tensor dot_by_operators(const at::Tensor& rows_RD, const at::Tensor& slot_TK
 at::Tensor dot_rows(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& y_TD) {
   if (!rows_RD.is_cpu()) return dot_by_operators(rows_RD, slot_TK, y_TD);
   auto dot_TK = at::empty(slot_TK.sizes(), rows_RD.options().dtype(at::toOpMathType(rows_RD.scalar_type())));
-  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, rows_RD.scalar_type(), "dot_rows",
-                                 [&] { dot_on_cpu<scalar_t>(rows_RD, slot_TK, y_TD, dot_TK); });
+  kernels::dot_rows_out(dot_TK, rows_RD, slot_TK, y_TD);
   return dot_TK;
 }
 
@@ -196,9 +141,7 @@ at::Tensor sum_rows(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const 
   if (weight_TK.defined()) check_weight("sum_rows", weight_TK, slot_TK, rows_RD);
   if (!rows_RD.is_cpu()) return sum_by_operators(rows_RD, slot_TK, weight_TK);
   auto y_TD = at::empty({slot_TK.size(0), rows_RD.size(1)}, rows_RD.options());
-  const auto dense_weight_TK = weight_TK.defined() ? weight_TK.contiguous() : weight_TK;
-  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, rows_RD.scalar_type(), "sum_rows",
-                                 [&] { sum_on_cpu<scalar_t>(rows_RD.contiguous(), slot_TK.contiguous(), dense_weight_TK, y_TD); });
+  kernels::sum_rows_out(y_TD, rows_RD.contiguous(), slot_TK.contiguous(), weight_TK.defined() ? weight_TK.contiguous() : weight_TK);
   return y_TD;
 }
 

@@ -9,6 +9,7 @@ readonly TORCH_VERSION=2.15.0
 readonly SLIM_TORCH=("torch==$TORCH_VERSION" "nvidia-cuda-runtime==13.2.*" "nvidia-cuda-cupti==13.2.*")
 readonly PLOT_TOOLS=("numpy==2.*" "matplotlib==3.*" "tokenizers==0.23.*")
 readonly VERIFY_TOOLS=("torch==$TORCH_VERSION" "transformers==5.23.0" "safetensors==0.8.*" "numpy==2.*")
+readonly PEERS=("torch==$TORCH_VERSION" "transformers==5.23.0" "deepspeed==0.19.8" "numpy==2.*")
 readonly SYSTEM_PACKAGES=(
   build-essential cmake ninja-build ccache pkg-config git ca-certificates   # build
   libopenmpi-dev openmpi-bin libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libxxhash-dev libgtest-dev
@@ -19,12 +20,13 @@ readonly SYSTEM_PACKAGES=(
 
 usage() {
   cat <<'TEXT'
-usage: scripts/setup.sh [--cuda] [--tools] [--verify]
+usage: scripts/setup.sh [--cuda] [--tools] [--verify] [--peers]
 
   (none)    system packages, and LibTorch for the CPU in .venv (the torch wheel without its CUDA libraries, 1.3 GB)
   --cuda    the torch wheel with its CUDA libraries in .venv-cuda (5.4 GB), for `cmake --preset cuda`
   --tools   .venv-tools for scripts/plot.py and scripts/prepare_data.py (numpy, matplotlib, tokenizers)
   --verify  .venv-verify for scripts/verify_export.py and scripts/test_parity.sh (the full torch wheel and transformers, 6 GB)
+  --peers   .venv-peers for scripts/bench_peers (the full torch wheel, transformers and DeepSpeed, 6 GB)
 
 With LIBTORCH_ROOT set (a folder with include/ and lib/), that LibTorch is used and none is installed.
 TEXT
@@ -212,6 +214,12 @@ check_own_libtorch() {
   say "using LIBTORCH_ROOT=$LIBTORCH_ROOT"
 }
 
+# DeepSpeed comes as source: none of its extensions is compiled, and it is told that there is no GPU.
+ensure_peers() {
+  local -x DS_BUILD_OPS=0 DS_ACCELERATOR=cpu
+  ensure_environment .venv-peers "other frameworks to compare with and the full torch wheel (6 GB)" "torch, transformers, deepspeed" "${PEERS[@]}"
+}
+
 ensure_libtorch() {
   local cuda=$1
   if [[ -n ${LIBTORCH_ROOT:-} ]]; then
@@ -224,12 +232,13 @@ ensure_libtorch() {
 }
 
 main() {
-  local cuda=0 tools=0 verify=0 argument
+  local cuda=0 tools=0 verify=0 peers=0 argument
   for argument in "$@"; do
     case $argument in
       --cuda) cuda=1 ;;
       --tools) tools=1 ;;
       --verify) verify=1 ;;
+      --peers) peers=1 ;;
       -h | --help) usage && exit 0 ;;
       *) usage >&2 && exit 2 ;;
     esac
@@ -239,6 +248,7 @@ main() {
   ensure_libtorch "$cuda"
   ((!tools)) || ensure_environment .venv-tools "tools for plots and data" "numpy, matplotlib, tokenizers" "${PLOT_TOOLS[@]}"
   ((!verify)) || ensure_environment .venv-verify "transformers and the full torch wheel (6 GB)" "torch, transformers, safetensors, numpy" "${VERIFY_TOOLS[@]}"
+  ((!peers)) || ensure_peers
   say "everything is in place ($SECONDS s)"
 }
 

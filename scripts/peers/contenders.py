@@ -14,9 +14,9 @@ class LayerSizes:
     tokens: int = 2048
 
     def gemms(self, ranks: int) -> list:
-        """[count, rows, width in, width out] of what a rank computes when all experts get the same; gate and up are one product."""
-        rows = ranks * self.tokens * self.top_k // self.experts
-        return [[self.experts // ranks, rows, self.d_model, 2 * self.ffn], [self.experts // ranks, rows, self.ffn, self.d_model]]
+        """[count, rows, width in, width out] of what a rank computes with even experts; gate and up are one."""
+        count, rows = self.experts // ranks, ranks * self.tokens * self.top_k // self.experts
+        return [[count, rows, self.d_model, 2 * self.ffn], [count, rows, self.ffn, self.d_model]]
 
     def text(self) -> str:
         return (f"hidden size {self.d_model}, {self.experts} SwiGLU experts of width {self.ffn}, top-{self.top_k}, "
@@ -41,11 +41,12 @@ class StepSizes:
         return self.sequences * self.length
 
     def gemms(self, ranks: int) -> list:
-        """The experts of all layers, the four projections of attention and the output head. Not the scores of attention."""
-        expert_gemms = LayerSizes(self.experts, self.top_k, self.d_model, self.ffn, self.tokens).gemms(ranks)
+        """The experts of all layers, attention's four projections and the output head; not the scores of attention."""
+        experts = LayerSizes(self.experts, self.top_k, self.d_model, self.ffn, self.tokens).gemms(ranks)
         kv_width = self.d_model // self.heads * self.kv_heads
-        return [*([self.layers * count, *shape] for count, *shape in expert_gemms),
-                [2 * self.layers, self.tokens, self.d_model, self.d_model], [2 * self.layers, self.tokens, self.d_model, kv_width],
+        return [*([self.layers * count, *shape] for count, *shape in experts),
+                [2 * self.layers, self.tokens, self.d_model, self.d_model],
+                [2 * self.layers, self.tokens, self.d_model, kv_width],
                 [1, self.tokens, self.d_model, self.vocabulary]]
 
     def overrides(self) -> list:
@@ -59,9 +60,9 @@ class StepSizes:
         return [f"{key}={value}" for key, value in keys.items()]
 
     def text(self) -> str:
-        return (f"{self.layers} layers, hidden size {self.d_model}, {self.heads} heads and {self.kv_heads} key-value heads, {self.experts} "
-                f"SwiGLU experts of width {self.ffn}, top-{self.top_k}, vocabulary {self.vocabulary:,}, {self.sequences} sequences of "
-                f"{self.length} tokens")
+        return (f"{self.layers} layers, hidden size {self.d_model}, {self.heads} heads and {self.kv_heads} key-value "
+                f"heads, {self.experts} SwiGLU experts of width {self.ffn}, top-{self.top_k}, vocabulary "
+                f"{self.vocabulary:,}, {self.sequences} sequences of {self.length} tokens")
 
 
 QUICK_LAYER = LayerSizes(d_model=64, ffn=128, tokens=128)
@@ -88,53 +89,64 @@ class Case:
     contenders: list
 
     def title(self) -> str:
-        ranks = f"{self.ranks} rank{'s' if self.ranks > 1 else ''} x {self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.kind.capitalize()}, {self.dtype}, {ranks}"
+        def count(number: int, noun: str) -> str:
+            return f"{number} {noun}{'s' if number > 1 else ''}"
+
+        return f"{self.kind.capitalize()}, {self.dtype}, {count(self.ranks, 'rank')} x {count(self.threads, 'thread')}"
 
     def tokens(self) -> int:
         """Of all ranks."""
         return self.sizes.tokens * self.ranks
 
     def spec(self, contender: Contender) -> dict:
-        common = {"dtype": self.dtype, "ranks": self.ranks, "threads": self.threads, "gemms": self.sizes.gemms(self.ranks)}
+        gemms = self.sizes.gemms(self.ranks)
+        common = {"dtype": self.dtype, "ranks": self.ranks, "threads": self.threads, "gemms": gemms}
         return {**asdict(self.sizes), **common, **contender.spec}
 
 
-BARE_GEMMS = Contender("bare GEMMs", "`torch.mm` at the same, even rows at every repetition: the limit", {"workload": "gemms"})
+BARE_GEMMS = Contender("bare GEMMs", "`torch.mm` with even rows, the same at every repetition: the limit",
+                       {"workload": "gemms"})
 SWITCHYARD = Contender("Switchyard", "", {})
 NO_RANKS = "transformers splits experts over ranks only inside a whole model that it loads with a parallel plan"
 
 
+IMPLEMENTATIONS = ("grouped_mm", "eager")  # of transformers' experts
+CAPACITIES = (
+    ("dropless", False, "`drop_tokens=False`: every expert is padded to the fullest"),
+    ("drops", True, "capacity factor 1.0: DROPS what exceeds an expert's even share, and pads the others to it"),
+)
+
+
 def layer_contenders(ranks: int) -> list:
     found = [BARE_GEMMS, SWITCHYARD]
-    for implementation in ("grouped_mm", "eager"):
-        found.append(Contender(f"transformers, {implementation}", f"`MixtralSparseMoeBlock`, experts implementation `{implementation}`; dropless",
-                               {"workload": "transformers_layer", "implementation": implementation}, NO_RANKS if ranks > 1 else ""))
-    for name, drop, note in (("dropless", False, "`drop_tokens=False`: every expert is padded to the fullest"),
-                             ("drops", True, "capacity factor 1.0: DROPS what exceeds an expert's even share, and pads the others to it")):
-        found.append(Contender(f"DeepSpeed, {name}", f"`deepspeed.moe.layer.MoE`, {note}", {"workload": "deepspeed_layer", "drop_tokens": drop}))
+    for implementation in IMPLEMENTATIONS:
+        note = f"`MixtralSparseMoeBlock`, experts implementation `{implementation}`; dropless"
+        spec = {"workload": "transformers_layer", "implementation": implementation}
+        found.append(Contender(f"transformers, {implementation}", note, spec, NO_RANKS if ranks > 1 else ""))
+    for name, drop, note in CAPACITIES:
+        spec = {"workload": "deepspeed_layer", "drop_tokens": drop}
+        found.append(Contender(f"DeepSpeed, {name}", f"`deepspeed.moe.layer.MoE`, {note}", spec))
     return found
 
 
 def step_contenders(dtype: str) -> list:
     found = [BARE_GEMMS, SWITCHYARD]
-    for implementation in ("grouped_mm", "eager"):
-        masters = "; bf16 weights, AdamW on fp32 copies, as Switchyard" if dtype == "bf16" else ""
+    masters = "; in bf16 AdamW has fp32 copies of the weights, as in Switchyard"
+    for implementation in IMPLEMENTATIONS:
+        note = f"`MixtralForCausalLM`, experts implementation `{implementation}`{masters}"
         spec = {"workload": "step", "implementation": implementation, "masters": True}
-        found.append(Contender(f"transformers, {implementation}", f"`MixtralForCausalLM`, experts implementation `{implementation}`{masters}", spec))
-        if dtype == "bf16" and implementation == "grouped_mm":
-            found.append(Contender("transformers, grouped_mm, all bf16", "the same without fp32 copies: less memory and work, coarser updates",
-                                   {**spec, "masters": False}))
+        found.append(Contender(f"transformers, {implementation}", note, spec))
+    if dtype == "bf16":
+        spec = {"workload": "step", "implementation": "grouped_mm", "masters": False}
+        note = "the same without fp32 copies: less memory and work, coarser updates"
+        found.append(Contender("transformers, grouped_mm, all bf16", note, spec))
     return found
 
 
 def make_cases(kinds: list, dtypes: list, ranks: list, quick: bool) -> list:
     """Two CPUs' worth of each: one rank of two threads, or two ranks of one. Steps are of one rank."""
     layer, step = (QUICK_LAYER, QUICK_STEP) if quick else (LayerSizes(), StepSizes())
-    cases = []
-    for dtype in dtypes:
-        if "layer" in kinds:
-            cases += [Case("layer", dtype, count, max(1, 2 // count), layer, layer_contenders(count)) for count in ranks]
-        if "step" in kinds:
-            cases.append(Case("step", dtype, 1, 2, step, step_contenders(dtype)))
-    return sorted(cases, key=lambda case: case.kind)
+    layers = [Case("layer", dtype, count, 2 // count, layer, layer_contenders(count))
+              for dtype in dtypes for count in ranks]
+    steps = [Case("step", dtype, 1, 2, step, step_contenders(dtype)) for dtype in dtypes]
+    return (layers if "layer" in kinds else []) + (steps if "step" in kinds else [])

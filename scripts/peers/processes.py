@@ -1,4 +1,4 @@
-"""The processes of a comparison: peers stay alive between rounds, Switchyard is started for each. All end with the comparison."""
+"""The processes of a comparison: peers stay alive between rounds, Switchyard is started for each. All end with it."""
 
 import itertools
 import json
@@ -17,6 +17,8 @@ from peers.contenders import Case, Contender
 HERE = Path(__file__).resolve().parent
 STEP_CONFIG = HERE / "step.yaml"
 FIRST_ANSWER_SECONDS = 300
+MPIRUN_SECONDS = 10  # in which it ends its ranks
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 meetings = itertools.count()
 
 
@@ -30,8 +32,14 @@ def environment(threads: int, **more: str) -> dict:
     return {**os.environ, **fixed, **more}
 
 
-def end(process: subprocess.Popen) -> None:
-    """The process and what it has started."""
+def end(process: subprocess.Popen, patience: float = 0) -> None:
+    """The process and what it has started. mpirun needs the patience, to end its ranks itself."""
+    try:
+        if patience:
+            process.terminate()
+            process.wait(patience)
+    except subprocess.TimeoutExpired:
+        pass
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -45,8 +53,12 @@ class Rank:
     def __init__(self, command: list, env: dict, log: Path):
         self.log, self.buffer = log, b""
         with log.open("w") as errors:
-            self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                                            start_new_session=True)
+            self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                            stderr=errors, start_new_session=True)
+
+    def fileno(self) -> int:
+        """Of its answers, for select()."""
+        return self.process.stdout.fileno()
 
     def ask(self, repetitions: int) -> None:
         try:
@@ -55,16 +67,15 @@ class Rank:
         except BrokenPipeError:
             pass  # the answer says why
 
-    def answer(self, deadline: float) -> dict:
-        while b"\n" not in self.buffer:
-            if not select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
-                raise Failed("it did not answer in time")
-            text = os.read(self.process.stdout.fileno(), 65536)
-            if not text:
-                raise Failed(self.last_words())
-            self.buffer += text
-        line, self.buffer = self.buffer.split(b"\n", 1)
-        answer = json.loads(line)
+    def read(self) -> dict | None:
+        """None while the answer is not complete."""
+        text = os.read(self.fileno(), 65536)
+        if not text:
+            raise Failed(self.last_words())
+        self.buffer += text
+        if not text.endswith(b"\n"):
+            return None
+        answer, self.buffer = json.loads(self.buffer), b""
         if "error" in answer:
             raise Failed(answer["error"])
         return answer
@@ -81,16 +92,27 @@ class Peer:
 
     def __init__(self, python: Path, case: Case, contender: Contender, folder: Path):
         meeting = folder / f"meeting{next(meetings)}"
-        self.ranks, self.limit, self.peak_memory, self.versions = [], FIRST_ANSWER_SECONDS, 0, {}
+        self.ranks, self.peak_memory, self.versions = [], 0, {}
         for rank in range(case.ranks):
             spec = {**case.spec(contender), "rank": rank, "meeting": str(meeting)}
             env = environment(case.threads, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(case.ranks),
                               LOCAL_SIZE=str(case.ranks))
-            self.ranks.append(Rank([str(python), str(HERE / "worker.py"), json.dumps(spec)], env, Path(f"{meeting}.rank{rank}.log")))
+            command = [str(python), str(HERE / "worker.py"), json.dumps(spec)]
+            self.ranks.append(Rank(command, env, Path(f"{meeting}.rank{rank}.log")))
 
     def answers(self, limit: float) -> list:
-        deadline = time.monotonic() + limit
-        return [rank.answer(deadline) for rank in self.ranks]
+        """Of all ranks, in their order. The first that fails says why: the others fail because of it."""
+        deadline, found = time.monotonic() + limit, {}
+        while len(found) < len(self.ranks):
+            waiting = [rank for rank in self.ranks if rank not in found]
+            ready = select.select(waiting, [], [], max(0, deadline - time.monotonic()))[0]
+            if not ready:
+                raise Failed("it did not answer in time")
+            for rank in ready:
+                answer = rank.read()
+                if answer is not None:
+                    found[rank] = answer
+        return [found[rank] for rank in self.ranks]
 
     def wait_until_ready(self) -> None:
         self.versions = self.answers(FIRST_ANSWER_SECONDS)[0]["versions"]
@@ -104,7 +126,7 @@ class Peer:
         return [max(times) for times in zip(*(answer["seconds"] for answer in answers))]
 
     def round(self, repetitions: int, budget: float, limit: float) -> list:
-        """A repetition to warm up, then as many as the budget of seconds allows; where it allows none, the first is what counts."""
+        """A repetition to warm up, then as many as the budget of seconds allows; if it allows none, the first counts."""
         first = self.run(1, limit)
         affordable = int((budget - first[0]) / first[0])
         return self.run(min(repetitions, affordable), limit) if affordable >= 1 else first
@@ -123,7 +145,7 @@ class Switchyard:
 
     def wait_until_ready(self) -> None:
         if not os.access(self.binary, os.X_OK):
-            raise Failed(f"no binary at {self.binary}; build it with scripts/build.sh, or name it with --switchyard")
+            raise Failed(f"no binary at {self.binary}; build it with scripts/build.sh, or name one with --switchyard")
         if self.case.ranks > 1 and not shutil.which("mpirun"):
             raise Failed("no command mpirun (package openmpi-bin)")
 
@@ -135,14 +157,15 @@ class Switchyard:
                    f"expert_ffn={sizes.ffn}", f"tokens={sizes.tokens}", f"dtype={case.dtype}"]
             job += [f"parallel.expert={case.ranks}"] if case.ranks > 1 else []
         else:
-            job = ["step", str(STEP_CONFIG), *sizes.overrides(), f"training.precision={case.dtype}", f"training.threads={case.threads}"]
+            job = ["step", str(STEP_CONFIG), *sizes.overrides(), f"training.precision={case.dtype}"]
+            job += [f"training.threads={case.threads}"]
         return [*launcher, str(self.binary), "bench", *job, "--repetitions", str(repetitions), "--json"]
 
     def round(self, repetitions: int, _: float, limit: float) -> list:
-        root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"} if os.geteuid() == 0 else {}
+        env = environment(self.case.threads, **(AS_ROOT if os.geteuid() == 0 else {}))
         with tempfile.TemporaryFile("w+") as errors:
-            self.process = subprocess.Popen(self.command(repetitions), env=environment(self.case.threads, **root), text=True,
-                                            stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, start_new_session=True)
+            self.process = subprocess.Popen(self.command(repetitions), env=env, text=True, stdin=subprocess.DEVNULL,
+                                            stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
             try:
                 output, _ = self.process.communicate(timeout=limit)
             except subprocess.TimeoutExpired:
@@ -156,8 +179,9 @@ class Switchyard:
 
     def last_words(self, lines: list) -> str:
         """Our own message, which mpirun surrounds with many lines of its own."""
-        ours = [line for line in lines if line.startswith(("[rank ", "switchyard: "))] or [line for line in lines if line.strip()]
-        return f"exit code {self.process.returncode}" + (f": {ours[-1][:300]}" if ours else "")
+        ours = [line for line in lines if line.startswith(("[rank ", "switchyard: "))]
+        spoken = ours or [line for line in lines if line.strip()]
+        return f"exit code {self.process.returncode}" + (f": {spoken[-1][:300]}" if spoken else "")
 
     def read(self, output: str) -> list:
         """[min, median] seconds of the row that is compared."""
@@ -175,4 +199,4 @@ class Switchyard:
 
     def close(self) -> None:
         if self.process and self.process.poll() is None:
-            end(self.process)
+            end(self.process, MPIRUN_SECONDS)

@@ -33,17 +33,20 @@ def circumstances(results: list, options, arguments: list) -> str:
     facts = {
         "command": f"`{shlex.join(['scripts/bench_peers', *arguments])}`", "date": datetime.date.today().isoformat(),
         "processor": processor(), "instruction sets": instruction_sets(), "peers": versions_of(results),
-        "rounds": f"{options.rounds} of {options.repetitions} repetitions, fewer where they take more than {options.seconds:g} s",
+        "rounds": f"{options.rounds} of {options.repetitions} repetitions, fewer where these take more than "
+                  f"{options.seconds:g} s",
     }
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 
 
 METHOD = """\
-Every contender computes in its turn, round after round, while the others wait. Peers are processes that stay alive and do a repetition to warm up
-in each round; Switchyard is started for each round and warms itself up. Peers get new random tokens, and so other loads of the experts, at every
-repetition; these are made outside of the timed part. *min* is of all repetitions, *median* the median over rounds of each round's median. *Of the
-bare GEMMs* is the time of `torch.mm` alone, in the same rounds, for the same products of matrices with even rows, over this contender's time.
-*Switchyard / this* says how many times as fast Switchyard is: the median over rounds of the ratio of both medians. More than 1: Switchyard is faster."""
+Every contender computes in its turn, round after round, while the others wait. Peers are processes that stay alive and
+do a repetition to warm up in each round; Switchyard is started for each round and warms itself up. Peers get new random
+tokens, and so other loads of the experts, at every repetition; these are made outside of the timed part. *min* is of
+all repetitions, *median* the median over rounds of each round's median. *Of the bare GEMMs* is the time of `torch.mm`
+alone, in the same rounds, for the same products of matrices with even rows, over this contender's time.
+*Switchyard / this* says how many times as fast Switchyard is: the median over rounds of the ratio of both medians. More
+than 1: Switchyard is faster."""
 
 
 def milliseconds(seconds: float) -> str:
@@ -55,8 +58,8 @@ def row(result: Result, name: str) -> list:
     if not figures.medians:
         return [name] + ["-"] * (5 + (result.case.kind == "step"))
     over = None if name in (SWITCHYARD.name, BARE_GEMMS.name) else result.switchyard_over(name)
-    cells = [name, number(result.case.tokens() / figures.median(), "{:,.0f}"), milliseconds(figures.fewest), milliseconds(figures.median()),
-             percent(result.share_of_gemms(name)), number(over, "{:.2f}")]
+    cells = [name, number(result.case.tokens() / figures.median(), "{:,.0f}"), milliseconds(figures.fewest),
+             milliseconds(figures.median()), percent(result.share_of_gemms(name)), number(over, "{:.2f}")]
     return cells + ([number(figures.peak_memory / 1e6, "{:,.0f}")] if result.case.kind == "step" else [])
 
 
@@ -82,7 +85,8 @@ def remarks(result: Result, options) -> list:
 def section(result: Result, options) -> str:
     headings = ["contender", "tokens/s", "min ms", "median ms", "of the bare GEMMs", "Switchyard / this"]
     headings += ["peak memory (MB)"] if result.case.kind == "step" else []
-    text = [f"## {result.case.title()}", result.case.sizes.text()[0].upper() + result.case.sizes.text()[1:] + ".",
+    sizes = result.case.sizes.text()
+    text = [f"## {result.case.title()}", sizes[0].upper() + sizes[1:] + ".",
             table(headings, [row(result, contender.name) for contender in result.case.contenders])]
     notes = remarks(result, options)
     return "\n\n".join(text + (["\n".join(notes)] if notes else []))
@@ -102,6 +106,6 @@ def write_report(results: list, options, arguments: list) -> str:
     quick = ["**Tiny sizes (`--quick`): this tests the script and says nothing about speed.**"] if options.quick else []
     parts = ["# Switchyard beside other frameworks", *quick, circumstances(results, options, arguments), METHOD,
              *(section(result, options) for result in results), "## The contenders",
-             "- Switchyard: dropless; the row `uniform` of `switchyard bench moe_layer`, the row `step` of `switchyard bench step`.\n"
-             + contender_notes(results)]
+             "- Switchyard: dropless; the rows `uniform` of `switchyard bench moe_layer` and `step` of "
+             "`switchyard bench step`.\n" + contender_notes(results)]
     return "\n\n".join(parts) + "\n"

@@ -1,18 +1,27 @@
-"""One contender, in the Python of .venv-peers: worker.py SPEC, as JSON; started by scripts/bench_peers, one process a rank.
+"""One contender, in the Python of .venv-peers: worker.py SPEC, as JSON; scripts/bench_peers starts a process a rank.
 
-It says in a line of JSON that it is ready, or why it cannot run. Then every line "run K" of stdin computes K repetitions on new inputs and is
-answered with their seconds. It ends with stdin.
+It says in a line of JSON that it is ready, or why it cannot run. Then every line "run K" of stdin computes K
+repetitions on new inputs and is answered with their seconds. It ends with stdin, and with the process that started it.
 """
 
+import ctypes
 import importlib.metadata
 import json
 import os
 import resource
+import signal
 import sys
 import time
 import warnings
 
 PACKAGES = ("torch", "transformers", "deepspeed")
+
+
+def die_with_parent():
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except AttributeError:
+        pass  # not Linux
 
 
 def own_stdout():
@@ -39,7 +48,8 @@ def prepare(spec):
 
     torch.set_num_threads(spec["threads"])
     torch.manual_seed(1234)
-    torch.distributed.init_process_group("gloo", init_method="file://" + spec["meeting"], rank=spec["rank"], world_size=spec["ranks"])
+    torch.distributed.init_process_group("gloo", init_method="file://" + spec["meeting"], rank=spec["rank"],
+                                         world_size=spec["ranks"])
     generator = torch.Generator().manual_seed(1234 + spec["rank"])
     return WORKLOADS[spec["workload"]](spec, generator)
 
@@ -69,6 +79,7 @@ def describe(error):
 
 
 def main():
+    die_with_parent()
     answers, spec = own_stdout(), json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
 

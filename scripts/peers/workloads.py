@@ -1,4 +1,4 @@
-"""What a worker computes: each class makes new random inputs, outside of the timed part, and computes one repetition with them."""
+"""What a worker computes: each makes new random inputs, outside of the timed part, and computes a repetition."""
 
 import os
 
@@ -47,7 +47,8 @@ class Layer:
     """Forward and backward of a module, with the gradients of its input and of all weights."""
 
     def __init__(self, spec, generator, module):
-        self.shape, self.dtype, self.generator = (1, spec["tokens"], spec["d_model"]), DTYPES[spec["dtype"]], generator
+        self.shape, self.generator = (1, spec["tokens"], spec["d_model"]), generator
+        self.dtype = DTYPES[spec["dtype"]]
         initialise(module)
         self.module = module.to(self.dtype).train()
 
@@ -67,8 +68,9 @@ def transformers_layer(spec, generator):
     from transformers import MixtralConfig
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-    config = MixtralConfig(hidden_size=spec["d_model"], intermediate_size=spec["ffn"], num_local_experts=spec["experts"],
-                           num_experts_per_tok=spec["top_k"], experts_implementation=spec["implementation"])
+    config = MixtralConfig(hidden_size=spec["d_model"], intermediate_size=spec["ffn"],
+                           num_local_experts=spec["experts"], num_experts_per_tok=spec["top_k"],
+                           experts_implementation=spec["implementation"])
     return Layer(spec, generator, MixtralSparseMoeBlock(config))
 
 
@@ -94,14 +96,15 @@ def deepspeed_layer(spec, generator):
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="gloo", verbose=False)
     layer = MoE(hidden_size=spec["d_model"], expert=SwiGlu(spec["d_model"], spec["ffn"]), num_experts=spec["experts"],
-                ep_size=spec["ranks"], k=spec["top_k"], capacity_factor=1.0, drop_tokens=spec["drop_tokens"], use_rts=False,
-                top2_2nd_expert_sampling=False)
+                ep_size=spec["ranks"], k=spec["top_k"], capacity_factor=1.0, drop_tokens=spec["drop_tokens"],
+                use_rts=False, top2_2nd_expert_sampling=False)
     layer.set_deepspeed_parallelism()
     return Layer(spec, generator, layer)
 
 
 class Step:
-    """A training step of transformers' Mixtral: forward, backward, clipping, AdamW. "masters": in bf16, AdamW has fp32 weights."""
+    """A training step of transformers' Mixtral: forward, backward, clipping, AdamW, which with "masters" has fp32
+    weights even where the model has bf16 ones."""
 
     def __init__(self, spec, generator):
         self.spec, self.generator = spec, generator
@@ -117,9 +120,10 @@ class Step:
 
         return MixtralForCausalLM(MixtralConfig(
             vocab_size=spec["vocabulary"], hidden_size=spec["d_model"], intermediate_size=spec["ffn"],
-            num_hidden_layers=spec["layers"], num_attention_heads=spec["heads"], num_key_value_heads=spec["kv_heads"],
-            max_position_embeddings=spec["length"], num_local_experts=spec["experts"], num_experts_per_tok=spec["top_k"],
-            tie_word_embeddings=False, output_router_logits=False, use_cache=False, attn_implementation="sdpa",
+            num_hidden_layers=spec["layers"], num_attention_heads=spec["heads"],
+            num_key_value_heads=spec["kv_heads"], max_position_embeddings=spec["length"],
+            num_local_experts=spec["experts"], num_experts_per_tok=spec["top_k"], tie_word_embeddings=False,
+            output_router_logits=False, use_cache=False, attn_implementation="sdpa",
             experts_implementation=spec["implementation"]))
 
     def inputs(self):
@@ -141,4 +145,5 @@ class Step:
                 torch._foreach_copy_(self.weights, self.masters)
 
 
-WORKLOADS = {"gemms": BareGemms, "transformers_layer": transformers_layer, "deepspeed_layer": deepspeed_layer, "step": Step}
+WORKLOADS = {"gemms": BareGemms, "transformers_layer": transformers_layer, "deepspeed_layer": deepspeed_layer,
+             "step": Step}

@@ -126,7 +126,7 @@ class Peer:
         return [max(times) for times in zip(*(answer["seconds"] for answer in answers))]
 
     def round(self, repetitions: int, budget: float, limit: float) -> list:
-        """A repetition to warm up, then as many as the budget of seconds allows; if it allows none, the first counts."""
+        """A repetition to warm up, then as many as the budget of seconds allows; if none, the first counts."""
         first = self.run(1, limit)
         affordable = int((budget - first[0]) / first[0])
         return self.run(min(repetitions, affordable), limit) if affordable >= 1 else first

@@ -11,6 +11,8 @@ from peers.rounds import Result
 
 ISA_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "bf16", "i8mm", "sve")
 
+BUSY = " - CAUTION: other programs were running, which falsifies all times"
+
 
 def instruction_sets() -> str:
     """Which of those that matter to products of matrices the processor has, and which of bf16 it has not."""
@@ -35,6 +37,7 @@ def circumstances(results: list, options, arguments: list) -> str:
         "processor": processor(), "instruction sets": instruction_sets(), "peers": versions_of(results),
         "rounds": f"{options.rounds} of {options.repetitions} repetitions, fewer where these take more than "
                   f"{options.seconds:g} s",
+        "load average": f"{options.load:.1f} before the start" + (BUSY if options.load > 0.5 else ""),
     }
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 

@@ -23,14 +23,31 @@ void for_each_expert(const std::vector<int64_t>& row_counts_e, Body body) {
   }
 }
 
-/// Zeros of the weights' shape in which every expert's matrix starts at an aligned place, as it does in a chunk of its own: elsewhere
-/// the matrix products take other kernels, and give other bits.
-at::Tensor aligned_zeros(const at::Tensor& weights_eRC) {
+/// Room for gradients of the weights' shape: zeros for experts without rows, all others are written. Every expert's matrix starts at an
+/// aligned place, as it does in a chunk of its own: elsewhere the matrix products take other kernels, and give other bits.
+at::Tensor gradient_room(const at::Tensor& weights_eRC, const std::vector<int64_t>& row_counts_e) {
   const int64_t e = weights_eRC.size(0), numel = weights_eRC.size(1) * weights_eRC.size(2);
-  return at::zeros({e, aligned_numel(numel, weights_eRC.scalar_type())}, weights_eRC.options())
-      .narrow(1, 0, numel)
-      .view(weights_eRC.sizes());
+  auto room_eRC =
+      at::empty({e, aligned_numel(numel, weights_eRC.scalar_type())}, weights_eRC.options()).narrow(1, 0, numel).view(weights_eRC.sizes());
+  for (size_t expert = 0; expert < row_counts_e.size(); ++expert) {
+    if (row_counts_e[expert] == 0) room_eRC[static_cast<int64_t>(expert)].zero_();
+  }
+  return room_eRC;
 }
+
+/// Room for what one expert's rows become on the way, used by one expert after the other: it stays in the cache.
+class Scratch {
+ public:
+  Scratch(const std::vector<int64_t>& row_counts_e, int64_t width, const at::TensorOptions& options) {
+    int64_t most = 0;
+    for (const int64_t count : row_counts_e) most = std::max(most, padded_rows(count));
+    room_ = at::empty({most, width}, options);
+  }
+  at::Tensor rows(int64_t count) const { return room_.narrow(0, 0, count); }
+
+ private:
+  at::Tensor room_;
+};
 
 at::Tensor zeros_or_none(const at::Tensor& weights) {
   return weights.defined() ? at::zeros_like(weights) : at::Tensor();
@@ -47,11 +64,11 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
                dropout_RF = dropout.value_or(at::Tensor());
     const int64_t R = x_RD.size(0);
     auto up_RW = at::empty({R, up_eWD.size(1)}, x_RD.options());
-    auto activation_RF = at::empty({R, down_eDF.size(2)}, x_RD.options());
+    const Scratch scratch(row_counts_e, down_eDF.size(2), x_RD.options());
     auto y_RD = at::empty_like(x_RD);
     for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
       auto up = up_RW.narrow(0, first, rows);
-      auto activation = activation_RF.narrow(0, first, rows);
+      auto activation = scratch.rows(rows);
       auto y = y_RD.narrow(0, first, rows);
       at::mm_out(up, x_RD.narrow(0, first, rows), up_eWD[expert].t());
       if (up_bias_eW.defined()) up.add_(up_bias_eW[expert]);
@@ -60,7 +77,7 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
       at::mm_out(y, activation, down_eDF[expert].t());
       if (down_bias_eD.defined()) y.add_(down_bias_eD[expert]);
     });
-    context->save_for_backward({x_RD, up_eWD, down_eDF, up_bias_eW, down_bias_eD, dropout_RF, up_RW, activation_RF});
+    context->save_for_backward({x_RD, up_eWD, down_eDF, up_bias_eW, down_bias_eD, dropout_RF, up_RW});
     context->saved_data["row_counts"] = row_counts_e;
     context->saved_data["kind"] = kind;
     return y_RD;
@@ -68,28 +85,29 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
 
   static tensor_list backward(AutogradContext* context, const tensor_list& grads) {
     const auto saved = context->get_saved_variables();
-    const auto &x_RD = saved[0], &up_eWD = saved[1], &down_eDF = saved[2], &dropout_RF = saved[5], &up_RW = saved[6],
-               &activation_RF = saved[7];
+    const auto &x_RD = saved[0], &up_eWD = saved[1], &down_eDF = saved[2], &dropout_RF = saved[5], &up_RW = saved[6];
     const auto row_counts_e = context->saved_data["row_counts"].toIntVector();
     const auto kind = static_cast<Activation>(context->saved_data["kind"].toInt());
     const auto grad_y_RD = grads[0].contiguous();
     auto grad_x_RD = at::empty_like(x_RD);
-    auto grad_activation_RF = at::empty_like(activation_RF);
-    auto grad_up_RW = at::empty_like(up_RW);
-    auto grad_up_eWD = aligned_zeros(up_eWD);
-    auto grad_down_eDF = aligned_zeros(down_eDF);
+    const int64_t F = down_eDF.size(2);
+    const Scratch activations(row_counts_e, F, x_RD.options()), grad_activations(row_counts_e, F, x_RD.options()),
+        grad_ups(row_counts_e, up_RW.size(1), x_RD.options());
+    auto grad_up_eWD = gradient_room(up_eWD, row_counts_e);
+    auto grad_down_eDF = gradient_room(down_eDF, row_counts_e);
     auto grad_up_bias_eW = zeros_or_none(saved[3]), grad_down_bias_eD = zeros_or_none(saved[4]);
     for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
       const auto grad_y = grad_y_RD.narrow(0, first, rows);
-      auto grad_activation = grad_activation_RF.narrow(0, first, rows);
-      auto grad_up = grad_up_RW.narrow(0, first, rows);
+      auto activation = activations.rows(rows), grad_activation = grad_activations.rows(rows), grad_up = grad_ups.rows(rows);
       auto grad_x = grad_x_RD.narrow(0, first, rows);
       auto grad_down_weight = grad_down_eDF[expert];
       auto grad_up_weight = grad_up_eWD[expert];
       at::mm_out(grad_activation, grad_y, down_eDF[expert]);
-      at::mm_out(grad_down_weight, grad_y.t(), activation_RF.narrow(0, first, rows));
       if (dropout_RF.defined()) grad_activation.mul_(dropout_RF.narrow(0, first, rows));
-      activation_backward_out(grad_up, grad_activation, up_RW.narrow(0, first, rows), kind);
+      // Made again rather than kept: it costs a multiplication or two an element, and saves [R, F] a layer.
+      activation_and_backward_out(activation, grad_up, grad_activation, up_RW.narrow(0, first, rows), kind);
+      if (dropout_RF.defined()) activation.mul_(dropout_RF.narrow(0, first, rows));
+      at::mm_out(grad_down_weight, grad_y.t(), activation);
       at::mm_out(grad_x, grad_up, up_eWD[expert]);
       at::mm_out(grad_up_weight, grad_up.t(), x_RD.narrow(0, first, rows));
       if (grad_up_bias_eW.defined()) grad_up_bias_eW[expert].copy_(grad_up.sum(0));

@@ -3,6 +3,8 @@
 #include <torch/torch.h>
 
 #include "core/dtypes.h"
+#include "core/kernels/cross_entropy_kernels.h"
+#include "core/kernels/rows.h"
 
 namespace switchyard {
 namespace {
@@ -17,6 +19,7 @@ at::Tensor nats_of(const at::Tensor& log_probability_TV, const at::Tensor& targe
 
 /// nats_of, and the logits become their gradients, softmax - one-hot of the target.
 at::Tensor turn_into_gradients(at::Tensor logit_TV, const at::Tensor& target_T, const at::Tensor& mask_T) {
+  if (kernels::has_kernels(logit_TV)) return kernels::cross_entropy_and_gradient(logit_TV, target_T, mask_T);
   const auto log_probability_TV = widen(logit_TV).log_softmax(-1);
   const auto nats_T = nats_of(log_probability_TV, target_T, mask_T);
   auto grad_TV = log_probability_TV.exp();

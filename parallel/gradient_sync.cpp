@@ -3,6 +3,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/kernels/optimizer_kernels.h"
+
 namespace switchyard {
 namespace {
 
@@ -147,7 +149,8 @@ double gradient_norm(ParameterStore& store, const ProcessMesh& mesh) {
   for (size_t g = 0; g < ranks.size(); ++g) {
     const auto& group = store.groups()[g];
     const auto mine = ParameterGroup::of_whole(group.gradients, group.part({ranks[g]->rank(), ranks[g]->size()}));
-    sum += at::linalg_vector_norm(mine, 2, {}, false, at::kDouble).square();
+    sum += mine.is_cpu() ? at::scalar_tensor(kernels::sum_of_squares(mine), sum.options())
+                         : at::linalg_vector_norm(mine, 2, {}, false, at::kDouble).square();
   }
   mesh.world()->all_reduce_sum(sum)->wait();
   return std::sqrt(sum.item<double>());

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "training/commands.h"
 #include "training/exit_code.h"
+#include "training/memory_reuse.h"
 #include "training/version.h"
 
 namespace switchyard {
@@ -173,6 +174,7 @@ class CommandLine {
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
+  reuse_memory();
   return run_to_exit_code([argc, argv](const LaunchInfo& launch, Progress& progress) {
     return CommandLine({launch, joined(argc, argv), &progress}).run(argc, argv);
   });

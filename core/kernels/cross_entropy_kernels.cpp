@@ -1,0 +1,83 @@
+#include "core/kernels/cross_entropy_kernels.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
+
+#include "core/kernels/arithmetic.h"
+#include "core/kernels/rows.h"
+
+namespace switchyard::kernels {
+namespace {
+
+template <typename scalar_t>
+struct CrossEntropyRow {
+  using T = Wide<scalar_t>;
+
+  SWITCHYARD_INLINED void row(int64_t t) const {
+    const int64_t width = logits.width();
+    scalar_t* logit = logits[t];
+    nats_T[t] = 0;
+    if (!mask_T[t]) {
+#pragma omp simd
+      for (int64_t v = 0; v < width; ++v) logit[v] = narrowed<scalar_t>(T(0));
+      return;
+    }
+    const T greatest = greatest_of(logit, width);
+    const T sum = LaneSum<T>::of(
+        width, [=](int64_t v) __attribute__((always_inline)) { return exponential(widened(logit[v]) - greatest); });
+    const int64_t target = target_T[t];
+    const T at_target = widened(logit[target]) - greatest, share = T(1) / sum;
+    nats_T[t] = std::log(sum) - at_target;
+#pragma omp simd
+    for (int64_t v = 0; v < width; ++v) logit[v] = narrowed<scalar_t>(exponential(widened(logit[v]) - greatest) * share);
+    logit[target] = narrowed<scalar_t>(exponential(at_target) * share - T(1));
+  }
+
+  SWITCHYARD_INLINED static T greatest_of(const scalar_t* logit, int64_t width) {
+    constexpr int64_t kLanes = LaneSum<T>::kLanes;
+    T lanes[kLanes];
+#pragma omp simd
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = widened(logit[0]);
+    int64_t first = 0;
+    for (; first + kLanes <= width; first += kLanes) {
+#pragma omp simd
+      for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = at_least(widened(logit[first + lane]), lanes[lane]);
+    }
+    T greatest = lanes[0];
+    for (int64_t lane = 1; lane < kLanes; ++lane) greatest = at_least(lanes[lane], greatest);
+    for (int64_t v = first; v < width; ++v) greatest = at_least(widened(logit[v]), greatest);
+    return greatest;
+  }
+
+  Rows<scalar_t> logits;
+  const int64_t* target_T;
+  const bool* mask_T;
+  T* nats_T;
+};
+
+void check_targets(const at::Tensor& target_T, int64_t vocab_size) {
+  const auto* targets = target_T.const_data_ptr<int64_t>();
+  for (int64_t t = 0; t < target_T.size(0); ++t) {
+    TORCH_CHECK(targets[t] >= 0 && targets[t] < vocab_size, "cross entropy: target ", targets[t], " of ", vocab_size, " logits");
+  }
+}
+
+}  // namespace
+
+at::Tensor cross_entropy_and_gradient(at::Tensor logit_TV, const at::Tensor& target_T, const at::Tensor& mask_T) {
+  const auto target = target_T.contiguous(), mask = mask_T.contiguous();
+  TORCH_CHECK(logit_TV.dim() == 2 && target.size(0) == logit_TV.size(0) && mask.size(0) == logit_TV.size(0), "cross entropy: logits ",
+              logit_TV.sizes(), ", targets ", target.sizes(), ", mask ", mask.sizes());
+  check_targets(target, logit_TV.size(1));
+  at::Tensor nats_T;
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, logit_TV.scalar_type(), "cross_entropy", [&] {
+    using T = Wide<scalar_t>;
+    nats_T = at::empty({logit_TV.size(0)}, logit_TV.options().dtype(c10::CppTypeToScalarType<T>::value));
+    const CrossEntropyRow<scalar_t> kernel{Rows<scalar_t>(logit_TV), target.const_data_ptr<int64_t>(), mask.const_data_ptr<bool>(),
+                                           nats_T.template data_ptr<T>()};
+    for_each_row(logit_TV.size(0), logit_TV.size(1), kernel);
+  });
+  return nats_T;
+}
+
+}  // namespace switchyard::kernels

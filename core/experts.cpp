@@ -5,6 +5,7 @@
 
 #include "core/activation.h"
 #include "core/alignment.h"
+#include "core/gradient_room.h"
 
 namespace switchyard {
 namespace {
@@ -23,18 +24,6 @@ void for_each_expert(const std::vector<int64_t>& row_counts_e, Body body) {
   }
 }
 
-/// Room for gradients of the weights' shape: zeros for experts without rows, all others are written. Every expert's matrix starts at an
-/// aligned place, as it does in a chunk of its own: elsewhere the matrix products take other kernels, and give other bits.
-at::Tensor gradient_room(const at::Tensor& weights_eRC, const std::vector<int64_t>& row_counts_e) {
-  const int64_t e = weights_eRC.size(0), numel = weights_eRC.size(1) * weights_eRC.size(2);
-  auto room_eRC =
-      at::empty({e, aligned_numel(numel, weights_eRC.scalar_type())}, weights_eRC.options()).narrow(1, 0, numel).view(weights_eRC.sizes());
-  for (size_t expert = 0; expert < row_counts_e.size(); ++expert) {
-    if (row_counts_e[expert] == 0) room_eRC[static_cast<int64_t>(expert)].zero_();
-  }
-  return room_eRC;
-}
-
 /// Room for what one expert's rows become on the way, used by one expert after the other: it stays in the cache.
 class Scratch {
  public:
@@ -47,6 +36,50 @@ class Scratch {
 
  private:
   at::Tensor room_;
+};
+
+/// The gradient of stacked weights, expert by expert: summed where flat storage sums it, or a tensor for autograd.
+class StackedGradient {
+ public:
+  StackedGradient(const at::Tensor& weights_eOI, const std::vector<int64_t>& row_counts_e) {
+    const auto dtype = weights_eOI.scalar_type();
+    const int64_t e = weights_eOI.size(0), numel = weights_eOI.size(1) * weights_eOI.size(2), room = aligned_numel(numel, dtype);
+    // Every expert's matrix must start at an aligned place, as it does in a chunk of its own: elsewhere the matrix products take other
+    // kernels, and give other bits.
+    if (numel == room) flat_ = gradient_room_of(weights_eOI);
+    if (flat_ != nullptr) {
+      if (flat_->sum().scalar_type() != dtype) product_OI_ = at::empty({weights_eOI.size(1), weights_eOI.size(2)}, weights_eOI.options());
+      return;
+    }
+    whole_eOI_ = at::empty({e, room}, weights_eOI.options()).narrow(1, 0, numel).view(weights_eOI.sizes());
+    for (int64_t expert = 0; expert < e; ++expert) {
+      if (row_counts_e[expert] == 0) whole_eOI_[expert].zero_();
+    }
+  }
+
+  /// Takes grad_out^T in.
+  void take(int64_t expert, const at::Tensor& grad_out_RO, const at::Tensor& in_RI) {
+    auto place_OI = (flat_ != nullptr ? flat_->sum() : whole_eOI_)[expert];
+    if (flat_ == nullptr) {
+      at::mm_out(place_OI, grad_out_RO.t(), in_RI);
+    } else if (product_OI_.defined()) {
+      at::mm_out(product_OI_, grad_out_RO.t(), in_RI);
+      place_OI.add_(product_OI_);
+    } else {
+      place_OI.addmm_(grad_out_RO.t(), in_RI);
+    }
+  }
+
+  /// What autograd is given: nothing where the sum is in flat storage.
+  at::Tensor finish() {
+    if (flat_ != nullptr) flat_->announce();
+    return whole_eOI_;
+  }
+
+ private:
+  GradientRoom* flat_ = nullptr;
+  at::Tensor product_OI_;  ///< of a bf16 product, before it is added in fp32
+  at::Tensor whole_eOI_;
 };
 
 at::Tensor zeros_or_none(const at::Tensor& weights) {
@@ -93,27 +126,24 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
     const int64_t F = down_eDF.size(2);
     const Scratch activations(row_counts_e, F, x_RD.options()), grad_activations(row_counts_e, F, x_RD.options()),
         grad_ups(row_counts_e, up_RW.size(1), x_RD.options());
-    auto grad_up_eWD = gradient_room(up_eWD, row_counts_e);
-    auto grad_down_eDF = gradient_room(down_eDF, row_counts_e);
+    StackedGradient grad_up_weights(up_eWD, row_counts_e), grad_down_weights(down_eDF, row_counts_e);
     auto grad_up_bias_eW = zeros_or_none(saved[3]), grad_down_bias_eD = zeros_or_none(saved[4]);
     for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
       const auto grad_y = grad_y_RD.narrow(0, first, rows);
       auto activation = activations.rows(rows), grad_activation = grad_activations.rows(rows), grad_up = grad_ups.rows(rows);
       auto grad_x = grad_x_RD.narrow(0, first, rows);
-      auto grad_down_weight = grad_down_eDF[expert];
-      auto grad_up_weight = grad_up_eWD[expert];
       at::mm_out(grad_activation, grad_y, down_eDF[expert]);
       if (dropout_RF.defined()) grad_activation.mul_(dropout_RF.narrow(0, first, rows));
       // Made again rather than kept: it costs a multiplication or two an element, and saves [R, F] a layer.
       activation_and_backward_out(activation, grad_up, grad_activation, up_RW.narrow(0, first, rows), kind);
       if (dropout_RF.defined()) activation.mul_(dropout_RF.narrow(0, first, rows));
-      at::mm_out(grad_down_weight, grad_y.t(), activation);
+      grad_down_weights.take(expert, grad_y, activation);
       at::mm_out(grad_x, grad_up, up_eWD[expert]);
-      at::mm_out(grad_up_weight, grad_up.t(), x_RD.narrow(0, first, rows));
+      grad_up_weights.take(expert, grad_up, x_RD.narrow(0, first, rows));
       if (grad_up_bias_eW.defined()) grad_up_bias_eW[expert].copy_(grad_up.sum(0));
       if (grad_down_bias_eD.defined()) grad_down_bias_eD[expert].copy_(grad_y.sum(0));
     });
-    return {grad_x_RD, grad_up_eWD, grad_down_eDF, grad_up_bias_eW, grad_down_bias_eD, {}, {}, {}};
+    return {grad_x_RD, grad_up_weights.finish(), grad_down_weights.finish(), grad_up_bias_eW, grad_down_bias_eD, {}, {}, {}};
   }
 };
 

@@ -4,13 +4,14 @@
 
 #include "core/alignment.h"
 #include "core/dtypes.h"
+#include "core/gradient_room.h"
 
 namespace switchyard {
 namespace {
 
 /// Runs when a parameter's gradient is complete. Adds a bf16 one into its fp32 place and frees it: a bf16 leaf cannot hold an fp32 gradient
 /// itself. Then tells the listener.
-class GradientArrival : public torch::autograd::PostAccumulateGradHook {
+class GradientArrival : public GradientRoom {
  public:
   GradientArrival(at::Tensor wide_gradient, std::function<void()> tell)
       : wide_gradient_(std::move(wide_gradient)), tell_(std::move(tell)) {}
@@ -22,6 +23,8 @@ class GradientArrival : public torch::autograd::PostAccumulateGradHook {
     }
     tell_();
   }
+  const at::Tensor& sum() const override { return wide_gradient_; }
+  void announce() override { tell_(); }
 
  private:
   at::Tensor wide_gradient_;

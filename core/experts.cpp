@@ -71,10 +71,7 @@ class StackedGradient {
   }
 
   /// What autograd is given: nothing where the sum is in flat storage.
-  at::Tensor finish() {
-    if (flat_ != nullptr) flat_->announce();
-    return whole_eOI_;
-  }
+  const at::Tensor& for_autograd() const { return whole_eOI_; }
 
  private:
   GradientRoom* flat_ = nullptr;
@@ -143,7 +140,7 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
       if (grad_up_bias_eW.defined()) grad_up_bias_eW[expert].copy_(grad_up.sum(0));
       if (grad_down_bias_eD.defined()) grad_down_bias_eD[expert].copy_(grad_y.sum(0));
     });
-    return {grad_x_RD, grad_up_weights.finish(), grad_down_weights.finish(), grad_up_bias_eW, grad_down_bias_eD, {}, {}, {}};
+    return {grad_x_RD, grad_up_weights.for_autograd(), grad_down_weights.for_autograd(), grad_up_bias_eW, grad_down_bias_eD, {}, {}, {}};
   }
 };
 

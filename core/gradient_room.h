@@ -11,11 +11,10 @@ class GradientRoom : public torch::autograd::PostAccumulateGradHook {
  public:
   /// Of the parameter's shape, in max(fp32, its dtype); holds what came before.
   virtual const at::Tensor& sum() const = 0;
-  /// Says that this backward has added all of the parameter's gradient.
-  virtual void announce() = 0;
 };
 
-/// Of a parameter that a ParameterStore holds; null for all other tensors. Whoever adds there returns no gradient to autograd.
+/// Of a parameter that a ParameterStore holds; null for all other tensors. Whoever adds there returns an undefined
+/// gradient to autograd, which then tells the store that the sum is complete.
 GradientRoom* gradient_room_of(const at::Tensor& parameter);
 
 }  // namespace switchyard

@@ -17,14 +17,13 @@ class GradientArrival : public GradientRoom {
       : wide_gradient_(std::move(wide_gradient)), tell_(std::move(tell)) {}
   void operator()(const torch::autograd::Variable& parameter) override {
     at::NoGradGuard no_grad;
-    if (parameter.scalar_type() != wide_gradient_.scalar_type()) {
+    if (parameter.scalar_type() != wide_gradient_.scalar_type() && parameter.grad().defined()) {
       wide_gradient_.add_(parameter.grad());
       parameter.mutable_grad().reset();
     }
     tell_();
   }
   const at::Tensor& sum() const override { return wide_gradient_; }
-  void announce() override { tell_(); }
 
  private:
   at::Tensor wide_gradient_;

@@ -34,7 +34,7 @@ struct CrossEntropyRow {
   }
 
   SWITCHYARD_INLINED static T greatest_of(const scalar_t* logit, int64_t width) {
-    constexpr int64_t kLanes = LaneSum<T>::kLanes;
+    constexpr int64_t kLanes = 32;  // four vectors of eight floats
     T lanes[kLanes];
 #pragma omp simd
     for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = widened(logit[0]);

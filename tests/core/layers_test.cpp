@@ -152,6 +152,26 @@ TEST(CrossEntropy, HasTheGradientOfItsFormula) {
   expect_gradient_matches_differences([&](const at::Tensor& x) { return cross_entropy_sum(x, longs({1, 0, 3}), mask); }, normal({3, 5}, 9));
 }
 
+/// Sum, and gradients by both, of tokens that fill several chunks.
+TEST(LinearCrossEntropy, IsTheCrossEntropyOfTheLogits) {
+  constexpr int64_t kTokens = 2500, kVocabulary = 37, kWidth = 5;
+  const auto target = at::arange(kTokens).remainder(kVocabulary), mask = at::arange(kTokens).remainder(7).ne(0);
+  const auto compute = [&](bool chunked) {
+    const auto hidden = normal({kTokens, kWidth}, 3).requires_grad_(true), weight = normal({kVocabulary, kWidth}, 4).requires_grad_(true);
+    const auto sum =
+        chunked ? linear_cross_entropy_sum(hidden, weight, target, mask) : cross_entropy_sum(at::linear(hidden, weight), target, mask);
+    (sum / 11.0).backward();
+    return std::vector{sum.detach(), hidden.grad(), weight.grad()};
+  };
+  const auto ours = compute(true), plain = compute(false);
+  for (size_t i = 0; i < ours.size(); ++i) EXPECT_TRUE(at::allclose(ours[i], plain[i], 1e-12, 1e-13)) << i;
+}
+
+TEST(LinearCrossEntropy, RefusesATargetThatIsNoLogit) {
+  const auto mask = at::ones({1}, at::kBool);
+  EXPECT_THROW(linear_cross_entropy_sum(normal({1, 2}, 1), normal({3, 2}, 2), longs({3}), mask), c10::Error);
+}
+
 TEST(Philox, GivesThePublishedNumbers) {
   // Known answers of the Random123 library: philox4x32-10 with counter and key all zeros, and all ones.
   const auto words = [](int64_t counter, int64_t key) {

@@ -56,18 +56,20 @@ std::vector<std::string> diary_of_one_step(Recompute recompute) {
 using Lines = std::vector<std::string>;
 
 TEST(Phases, OfAStepAreToldInTheirOrderWithTheLayer) {
-  const Lines expected = {"init",      "step 1",        "data",       "forward",    "dispatch 0", "experts 0",
-                          "combine 0", "forward 0",     "dispatch 1", "experts 1",  "combine 1",  "forward 1",
-                          "backward",  "gradient sync", "optimizer",  "evaluation", "checkpoint"};
+  const Lines expected = {"init",        "step 1",      "data",          "forward",    "embedding",  "forward",
+                          "attention 0", "forward 0",   "router 0",      "dispatch 0", "experts 0",  "combine 0",
+                          "forward 0",   "attention 1", "forward 1",     "router 1",   "dispatch 1", "experts 1",
+                          "combine 1",   "forward 1",   "loss",          "forward",    "backward",   "backward 1",
+                          "backward 0",  "backward",    "gradient sync", "optimizer",  "evaluation", "checkpoint"};
   EXPECT_EQ(diary_of_one_step(Recompute::kNone), expected);
 }
 
 TEST(Phases, OfRecomputationAreToldInBackward) {
   const auto lines = diary_of_one_step(Recompute::kMoe);
   const auto backward = std::find(lines.begin(), lines.end(), "backward");
-  const Lines expected = {"backward",   "dispatch 1", "experts 1", "combine 1", "forward 1",  "backward 1",
-                          "dispatch 0", "experts 0",  "combine 0", "forward 0", "backward 0", "gradient sync"};
-  EXPECT_EQ(Lines(backward, std::min(lines.end(), backward + 12)), expected);
+  const Lines expected = {"backward", "router 1",   "dispatch 1", "experts 1", "combine 1", "forward 1",  "backward 1",
+                          "router 0", "dispatch 0", "experts 0",  "combine 0", "forward 0", "backward 0", "backward"};
+  EXPECT_EQ(Lines(backward, std::min(lines.end(), backward + 14)), expected);
 }
 
 }  // namespace

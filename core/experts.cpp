@@ -1,11 +1,13 @@
 #include "core/experts.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "core/activation.h"
 #include "core/alignment.h"
 #include "core/gradient_room.h"
+#include "core/parallel_tasks.h"
 
 namespace switchyard {
 namespace {
@@ -13,30 +15,43 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-/// Calls body(expert, first row, padded number of rows) for every expert that has rows.
-template <class Body>
-void for_each_expert(const std::vector<int64_t>& row_counts_e, Body body) {
+/// Consecutive rows of one expert.
+struct RowBlock {
+  int64_t expert = 0, first = 0, rows = 0;
+};
+
+/// Rows that a thread takes at once, so that experts of any load keep all threads busy. A row has the same bits in a block of any size
+/// that is a multiple of kRowMultiple.
+constexpr int64_t kBlockRows = 256;
+static_assert(kBlockRows % kRowMultiple == 0);
+
+/// All rows, padding too, in blocks of at most `most`, those of an expert about equally long.
+std::vector<RowBlock> row_blocks(const std::vector<int64_t>& row_counts_e, int64_t most) {
+  std::vector<RowBlock> blocks;
   int64_t first = 0;
   for (size_t expert = 0; expert < row_counts_e.size(); ++expert) {
-    const int64_t rows = padded_rows(row_counts_e[expert]);
-    if (rows > 0) body(static_cast<int64_t>(expert), first, rows);
-    first += rows;
+    const int64_t all = padded_rows(row_counts_e[expert]), num_blocks = (all - 1) / most + 1;
+    const int64_t size = padded_rows((all + num_blocks - 1) / num_blocks);
+    for (int64_t left = all; left > 0; left -= blocks.back().rows, first += blocks.back().rows) {
+      blocks.push_back({static_cast<int64_t>(expert), first, std::min(left, size)});
+    }
   }
+  return blocks;
 }
 
-/// Room for what one expert's rows become on the way, used by one expert after the other: it stays in the cache.
-class Scratch {
- public:
-  Scratch(const std::vector<int64_t>& row_counts_e, int64_t width, const at::TensorOptions& options) {
-    int64_t most = 0;
-    for (const int64_t count : row_counts_e) most = std::max(most, padded_rows(count));
-    room_ = at::empty({most, width}, options);
-  }
-  at::Tensor rows(int64_t count) const { return room_.narrow(0, 0, count); }
+/// Every expert that has rows as one block.
+std::vector<RowBlock> whole_experts(const std::vector<int64_t>& row_counts_e) {
+  return row_blocks(row_counts_e, std::numeric_limits<int64_t>::max());
+}
 
- private:
-  at::Tensor room_;
-};
+/// Blocks for the threads of a CPU; elsewhere, and with one thread, nothing is gained by cutting.
+std::vector<RowBlock> blocks_for_threads(const std::vector<int64_t>& row_counts_e, bool on_threads) {
+  return on_threads ? row_blocks(row_counts_e, kBlockRows) : whole_experts(row_counts_e);
+}
+
+bool uses_threads(const at::Tensor& x) {
+  return x.is_cpu() && at::get_num_threads() > 1;
+}
 
 /// The gradient of stacked weights, expert by expert: summed where flat storage sums it, or a tensor for autograd.
 class StackedGradient {
@@ -47,26 +62,23 @@ class StackedGradient {
     // Every expert's matrix must start at an aligned place, as it does in a chunk of its own: elsewhere the matrix products take other
     // kernels, and give other bits.
     if (numel == room) flat_ = gradient_room_of(weights_eOI);
-    if (flat_ != nullptr) {
-      if (flat_->sum().scalar_type() != dtype) product_OI_ = at::empty({weights_eOI.size(1), weights_eOI.size(2)}, weights_eOI.options());
-      return;
-    }
+    if (flat_ != nullptr) return;
     whole_eOI_ = at::empty({e, room}, weights_eOI.options()).narrow(1, 0, numel).view(weights_eOI.sizes());
     for (int64_t expert = 0; expert < e; ++expert) {
       if (row_counts_e[expert] == 0) whole_eOI_[expert].zero_();
     }
   }
 
-  /// Takes grad_out^T in.
-  void take(int64_t expert, const at::Tensor& grad_out_RO, const at::Tensor& in_RI) {
-    auto place_OI = (flat_ != nullptr ? flat_->sum() : whole_eOI_)[expert];
+  /// Takes grad_out^T in; of that, only the rows [begin, begin + count) of the expert's matrix.
+  void take(int64_t expert, const at::Tensor& grad_out_RO, const at::Tensor& in_RI, int64_t begin, int64_t count) {
+    auto place_OI = (flat_ != nullptr ? flat_->sum() : whole_eOI_)[expert].narrow(0, begin, count);
+    const auto grad_out_OR = grad_out_RO.narrow(1, begin, count).t();
     if (flat_ == nullptr) {
-      at::mm_out(place_OI, grad_out_RO.t(), in_RI);
-    } else if (product_OI_.defined()) {
-      at::mm_out(product_OI_, grad_out_RO.t(), in_RI);
-      place_OI.add_(product_OI_);
+      at::mm_out(place_OI, grad_out_OR, in_RI);
+    } else if (place_OI.scalar_type() == in_RI.scalar_type()) {
+      place_OI.addmm_(grad_out_OR, in_RI);
     } else {
-      place_OI.addmm_(grad_out_RO.t(), in_RI);
+      place_OI.add_(at::mm(grad_out_OR, in_RI));
     }
   }
 
@@ -75,13 +87,8 @@ class StackedGradient {
 
  private:
   GradientRoom* flat_ = nullptr;
-  at::Tensor product_OI_;  ///< of a bf16 product, before it is added in fp32
   at::Tensor whole_eOI_;
 };
-
-at::Tensor zeros_or_none(const at::Tensor& weights) {
-  return weights.defined() ? at::zeros_like(weights) : at::Tensor();
-}
 
 /// autograd's functions take undefined tensors in this form only.
 using Optional = std::optional<at::Tensor>;
@@ -94,12 +101,13 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
                dropout_RF = dropout.value_or(at::Tensor());
     const int64_t R = x_RD.size(0);
     auto up_RW = at::empty({R, up_eWD.size(1)}, x_RD.options());
-    const Scratch scratch(row_counts_e, down_eDF.size(2), x_RD.options());
     auto y_RD = at::empty_like(x_RD);
-    for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
-      auto up = up_RW.narrow(0, first, rows);
-      auto activation = scratch.rows(rows);
-      auto y = y_RD.narrow(0, first, rows);
+    const bool on_threads = uses_threads(x_RD);
+    const auto blocks = blocks_for_threads(row_counts_e, on_threads);
+    for_each_task(static_cast<int64_t>(blocks.size()), on_threads, [&](int64_t task) {
+      const auto [expert, first, rows] = blocks[task];
+      auto up = up_RW.narrow(0, first, rows), y = y_RD.narrow(0, first, rows);
+      auto activation = at::empty({rows, down_eDF.size(2)}, x_RD.options());
       at::mm_out(up, x_RD.narrow(0, first, rows), up_eWD[expert].t());
       if (up_bias_eW.defined()) up.add_(up_bias_eW[expert]);
       activation_out(activation, up, static_cast<Activation>(kind));
@@ -120,27 +128,52 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
     const auto kind = static_cast<Activation>(context->saved_data["kind"].toInt());
     const auto grad_y_RD = grads[0].contiguous();
     auto grad_x_RD = at::empty_like(x_RD);
-    const int64_t F = down_eDF.size(2);
-    const Scratch activations(row_counts_e, F, x_RD.options()), grad_activations(row_counts_e, F, x_RD.options()),
-        grad_ups(row_counts_e, up_RW.size(1), x_RD.options());
-    StackedGradient grad_up_weights(up_eWD, row_counts_e), grad_down_weights(down_eDF, row_counts_e);
-    auto grad_up_bias_eW = zeros_or_none(saved[3]), grad_down_bias_eD = zeros_or_none(saved[4]);
-    for_each_expert(row_counts_e, [&](int64_t expert, int64_t first, int64_t rows) {
-      const auto grad_y = grad_y_RD.narrow(0, first, rows);
-      auto activation = activations.rows(rows), grad_activation = grad_activations.rows(rows), grad_up = grad_ups.rows(rows);
-      auto grad_x = grad_x_RD.narrow(0, first, rows);
-      at::mm_out(grad_activation, grad_y, down_eDF[expert]);
-      if (dropout_RF.defined()) grad_activation.mul_(dropout_RF.narrow(0, first, rows));
+    auto activation_RF = at::empty({x_RD.size(0), down_eDF.size(2)}, x_RD.options()), grad_up_RW = at::empty_like(up_RW);
+    const bool on_threads = uses_threads(x_RD);
+    const auto blocks = blocks_for_threads(row_counts_e, on_threads);
+    for_each_task(static_cast<int64_t>(blocks.size()), on_threads, [&](int64_t task) {
+      const auto [expert, first, rows] = blocks[task];
+      const auto part = [first = first, rows = rows](const at::Tensor& whole) { return whole.narrow(0, first, rows); };
+      auto activation = part(activation_RF), grad_up = part(grad_up_RW), grad_x = part(grad_x_RD);
+      auto grad_activation = at::empty_like(activation);
+      at::mm_out(grad_activation, part(grad_y_RD), down_eDF[expert]);
+      if (dropout_RF.defined()) grad_activation.mul_(part(dropout_RF));
       // Made again rather than kept: it costs a multiplication or two an element, and saves [R, F] a layer.
-      activation_and_backward_out(activation, grad_up, grad_activation, up_RW.narrow(0, first, rows), kind);
-      if (dropout_RF.defined()) activation.mul_(dropout_RF.narrow(0, first, rows));
-      grad_down_weights.take(expert, grad_y, activation);
+      activation_and_backward_out(activation, grad_up, grad_activation, part(up_RW), kind);
+      if (dropout_RF.defined()) activation.mul_(part(dropout_RF));
       at::mm_out(grad_x, grad_up, up_eWD[expert]);
-      grad_up_weights.take(expert, grad_up, x_RD.narrow(0, first, rows));
-      if (grad_up_bias_eW.defined()) grad_up_bias_eW[expert].copy_(grad_up.sum(0));
-      if (grad_down_bias_eD.defined()) grad_down_bias_eD[expert].copy_(grad_y.sum(0));
     });
-    return {grad_x_RD, grad_up_weights.for_autograd(), grad_down_weights.for_autograd(), grad_up_bias_eW, grad_down_bias_eD, {}, {}, {}};
+    StackedGradient up_weights(up_eWD, row_counts_e), down_weights(down_eDF, row_counts_e);
+    add_products(up_weights, grad_up_RW, x_RD, row_counts_e, on_threads);
+    add_products(down_weights, grad_y_RD, activation_RF, row_counts_e, on_threads);
+    return {grad_x_RD,
+            up_weights.for_autograd(),
+            down_weights.for_autograd(),
+            sums_by_expert(saved[3], grad_up_RW, row_counts_e),
+            sums_by_expert(saved[4], grad_y_RD, row_counts_e),
+            {},
+            {},
+            {}};
+  }
+
+ private:
+  /// grad_out^T in for every expert; the rows of a matrix are independent of each other, so that threads may share them.
+  static void add_products(StackedGradient& gradient, const at::Tensor& grad_out_RO, const at::Tensor& in_RI,
+                           const std::vector<int64_t>& row_counts_e, bool on_threads) {
+    const auto experts = whole_experts(row_counts_e);
+    const int64_t O = grad_out_RO.size(1), parts = on_threads && O % (2 * kRowMultiple) == 0 ? 2 : 1;
+    for_each_task(static_cast<int64_t>(experts.size()) * parts, on_threads, [&](int64_t task) {
+      const auto [expert, first, rows] = experts[task / parts];
+      gradient.take(expert, grad_out_RO.narrow(0, first, rows), in_RI.narrow(0, first, rows), task % parts * (O / parts), O / parts);
+    });
+  }
+
+  /// The gradient of a bias; undefined where there is none.
+  static at::Tensor sums_by_expert(const at::Tensor& bias, const at::Tensor& grad_RO, const std::vector<int64_t>& row_counts_e) {
+    if (!bias.defined()) return {};
+    auto sums = at::zeros_like(bias);
+    for (const auto& [expert, first, rows] : whole_experts(row_counts_e)) sums[expert].copy_(grad_RO.narrow(0, first, rows).sum(0));
+    return sums;
   }
 };
 

@@ -1,10 +1,8 @@
 #include "training/run_report.h"
 
-#include <unistd.h>
-
-#include <fstream>
-
 #include <fmt/format.h>
+
+#include "training/process_memory.h"
 
 namespace switchyard {
 namespace {
@@ -25,13 +23,6 @@ BytesByFormula bytes_by_formula(at::ScalarType run_dtype) {
 
 double element_bytes(const at::Tensor& buffer) {
   return static_cast<double>(buffer.element_size());
-}
-
-double resident_bytes() {
-  std::ifstream statm("/proc/self/statm");
-  double all_pages = 0.0, resident_pages = 0.0;
-  statm >> all_pages >> resident_pages;
-  return resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
 void add(StorageUse& use, const ParameterGroup& group) {
@@ -87,6 +78,18 @@ std::string describe_storage(ParameterStore& store, const ProcessMesh& mesh) {
   }
   for (int64_t rank = 0; rank < total_R.numel(); ++rank) text += line(rank);
   return text;
+}
+
+std::string describe_peak_memory(double storage_bytes, const ActivationBytes& activations, double program_bytes, Communicator& world) {
+  const auto mine = at::tensor({peak_resident_bytes(), program_bytes, storage_bytes, activations.total()}, at::kDouble);
+  const auto all_R4 = (world.all_gather(mine) / kMiB).contiguous();
+  const int64_t fullest = all_R4.select(1, 0).argmax().item<int64_t>();
+  const auto* mib = all_R4[fullest].const_data_ptr<double>();
+  const double formula = mib[1] + mib[2] + mib[3];
+  return fmt::format(
+      "peak memory: {:.0f} MiB (rank {}), by the formula {:.0f} MiB = program {:.0f} + weights, gradients and state {:.0f} + activations "
+      "{:.0f} (kept {:.0f}, one block's {:.0f}, loss {:.0f})",
+      mib[0], fullest, formula, mib[1], mib[2], mib[3], activations.kept / kMiB, activations.one_block / kMiB, activations.loss / kMiB);
 }
 
 std::string describe_gradient_sync(const GradientSync& sync, bool overlap, at::Device device) {

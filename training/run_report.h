@@ -6,6 +6,7 @@
 #include "core/parameter_store.h"
 #include "parallel/gradient_sync.h"
 #include "parallel/process_mesh.h"
+#include "training/activation_memory.h"
 
 namespace switchyard {
 
@@ -24,6 +25,10 @@ StorageUse storage_use(ParameterStore& store);
 /// A line a rank: its storage, what the formula says, and the process's resident memory. Of more than 16 ranks only the two that take the
 /// least and the most. Collective.
 std::string describe_storage(ParameterStore& store, const ProcessMesh& mesh);
+
+/// The most memory that a rank has taken so far, and what the formula says: the program itself (resident before there was a model), flat
+/// storage, activations. Of the rank that took the most. Collective.
+std::string describe_peak_memory(double storage_bytes, const ActivationBytes& activations, double program_bytes, Communicator& world);
 
 /// How long this rank's host spent on a step's sums of gradients, and which share of it overlap has hidden behind backward. Empty where
 /// there is nothing to sum.

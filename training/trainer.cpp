@@ -46,8 +46,16 @@ TrainOutcome Trainer::run() {
   }
   const auto sync_times = describe_gradient_sync(*model_.gradient_sync, in_.config.parallel.overlap_gradient_sync, model_.store->device());
   if (!sync_times.empty()) log_.info(sync_times);
+  if (model_.store->device().is_cpu()) log_.info(peak_memory());
   log_.info(fmt::format("finished: {} steps, {:.1f} minutes; everything lies in {}", step_, minutes_, in_.folder.path().string()));
   return TrainOutcome::kFinished;
+}
+
+std::string Trainer::peak_memory() const {
+  const auto& config = in_.config;
+  const auto activations = activation_bytes(config.model, config.training.micro_batch_size * config.sequence_length(),
+                                            run_dtype(precision_), config.training.recompute);
+  return describe_peak_memory(storage_use(*model_.store).total(), activations, program_bytes_, *in_.world);
 }
 
 StepReport Trainer::train_step() {

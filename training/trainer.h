@@ -12,6 +12,7 @@
 #include "training/metric_sinks.h"
 #include "training/model_instance.h"
 #include "training/phase_timer.h"
+#include "training/process_memory.h"
 #include "training/routing_record.h"
 #include "training/run_folder.h"
 #include "training/run_log.h"
@@ -59,6 +60,7 @@ class Trainer {
   void trace_routing();
   void announce();
 
+  std::string peak_memory() const;  ///< for the log; collective
   StepReport train_step();
   std::vector<Batch> micro_batches();
   void update(const StepReport& report);
@@ -89,8 +91,9 @@ class Trainer {
   int64_t skipped_steps_ = 0;
   int64_t evaluated_step_ = -1;
   int64_t saved_step_ = -1;
-  double minutes_ = 0.0;         ///< of training so far, earlier processes of this run included; the same on every rank
-  double minutes_before_ = 0.0;  ///< of earlier processes
+  double minutes_ = 0.0;                     ///< of training so far, earlier processes of this run included; the same on every rank
+  double minutes_before_ = 0.0;              ///< of earlier processes
+  double program_bytes_ = resident_bytes();  ///< before there is a model
   std::chrono::steady_clock::time_point started_;
 };
 

@@ -154,7 +154,7 @@ class Switchyard:
         launcher = ["mpirun", "-n", str(case.ranks), "--bind-to", "none"] if case.ranks > 1 else []
         if case.kind == "layer":
             job = ["moe_layer", f"experts={sizes.experts}", f"top_k={sizes.top_k}", f"d_model={sizes.d_model}",
-                   f"expert_ffn={sizes.ffn}", f"tokens={sizes.tokens}", f"dtype={case.dtype}"]
+                   f"expert_ffn={sizes.ffn}", f"tokens={sizes.tokens * case.ranks}", f"dtype={case.dtype}"]
             job += [f"parallel.expert={case.ranks}"] if case.ranks > 1 else []
         else:
             job = ["step", str(STEP_CONFIG), *sizes.overrides(), f"training.precision={case.dtype}"]

@@ -1,13 +1,13 @@
 #include "training/bench/bench_report.h"
 
-#include <sys/resource.h>
-
 #include <fstream>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <torch/version.h>
 #include <nlohmann/json.hpp>
+
+#include "training/process_memory.h"
 
 namespace switchyard {
 namespace {
@@ -23,13 +23,6 @@ std::string processor_name() {
     }
   }
   return name + " (" + (instructions.empty() ? "no avx2" : instructions.substr(1)) + ")";
-}
-
-/// Kibibytes are what Linux counts.
-double peak_rss_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return 1024.0 * static_cast<double>(usage.ru_maxrss);
 }
 
 std::string rate_text(const BenchRow& row) {
@@ -74,7 +67,7 @@ std::string to_json(const BenchReport& report, const BenchPlace& place) {
   nlohmann::json json = {{"benchmark", report.benchmark},   {"ranks", place.ranks},
                          {"threads", place.threads},        {"processor", place.processor},
                          {"libtorch", place.libtorch},      {"settings", nlohmann::json::object()},
-                         {"rows", nlohmann::json::array()}, {"peak_rss_bytes", peak_rss_bytes()}};
+                         {"rows", nlohmann::json::array()}, {"peak_rss_bytes", peak_resident_bytes()}};
   for (const auto& [key, value] : report.settings) json["settings"][key] = value;
   for (const auto& row : report.rows) json["rows"].push_back(row_json(row, report.rows));
   for (const auto& [phase, seconds] : report.phase_seconds) json["phase_milliseconds"][phase] = 1e3 * seconds;
@@ -89,7 +82,7 @@ std::string to_table(const BenchReport& report, const BenchPlace& place) {
   for (const auto& row : report.rows) text += row_line(row, report.rows);
   for (const auto& [phase, seconds] : report.phase_seconds) text += fmt::format("  {:<30} {:>9.2f} ms\n", phase, 1e3 * seconds);
   for (const auto& note : report.notes) text += note + "\n";
-  return text + fmt::format("peak memory: {:.0f} MiB a rank\n", peak_rss_bytes() / 1048576.0);
+  return text + fmt::format("peak memory: {:.0f} MiB a rank\n", peak_resident_bytes() / 1048576.0);
 }
 
 }  // namespace switchyard

@@ -53,17 +53,17 @@ bool uses_threads(const at::Tensor& x) {
   return x.is_cpu() && at::get_num_threads() > 1;
 }
 
-/// The gradient of stacked weights, expert by expert: summed where flat storage sums it, or a tensor for autograd.
+/// The gradient of stacked weights, expert by expert: added to a sum, or a tensor of its own for autograd.
 class StackedGradient {
  public:
-  StackedGradient(const at::Tensor& weights_eOI, const std::vector<int64_t>& row_counts_e) {
-    const auto dtype = weights_eOI.scalar_type();
-    const int64_t e = weights_eOI.size(0), numel = weights_eOI.size(1) * weights_eOI.size(2), room = aligned_numel(numel, dtype);
-    // Every expert's matrix must start at an aligned place, as it does in a chunk of its own: elsewhere the matrix products take other
-    // kernels, and give other bits.
-    if (numel == room) flat_ = gradient_room_of(weights_eOI);
-    if (flat_ != nullptr) return;
-    whole_eOI_ = at::empty({e, room}, weights_eOI.options()).narrow(1, 0, numel).view(weights_eOI.sizes());
+  /// sum_eOI: undefined = none. Every expert's matrix starts at an aligned place, as it does in a chunk of its own: elsewhere the matrix
+  /// products take other kernels, and give other bits.
+  StackedGradient(const at::Tensor& weights_eOI, const at::Tensor& sum_eOI, const std::vector<int64_t>& row_counts_e) : sum_eOI_(sum_eOI) {
+    if (sum_eOI.defined()) return;
+    const int64_t e = weights_eOI.size(0), numel = weights_eOI.size(1) * weights_eOI.size(2);
+    whole_eOI_ = at::empty({e, aligned_numel(numel, weights_eOI.scalar_type())}, weights_eOI.options())
+                     .narrow(1, 0, numel)
+                     .view(weights_eOI.sizes());
     for (int64_t expert = 0; expert < e; ++expert) {
       if (row_counts_e[expert] == 0) whole_eOI_[expert].zero_();
     }
@@ -71,9 +71,9 @@ class StackedGradient {
 
   /// Takes grad_out^T in; of that, only the rows [begin, begin + count) of the expert's matrix.
   void take(int64_t expert, const at::Tensor& grad_out_RO, const at::Tensor& in_RI, int64_t begin, int64_t count) {
-    auto place_OI = (flat_ != nullptr ? flat_->sum() : whole_eOI_)[expert].narrow(0, begin, count);
+    auto place_OI = (sum_eOI_.defined() ? sum_eOI_ : whole_eOI_)[expert].narrow(0, begin, count);
     const auto grad_out_OR = grad_out_RO.narrow(1, begin, count).t();
-    if (flat_ == nullptr) {
+    if (!sum_eOI_.defined()) {
       at::mm_out(place_OI, grad_out_OR, in_RI);
     } else if (place_OI.scalar_type() == in_RI.scalar_type()) {
       place_OI.addmm_(grad_out_OR, in_RI);
@@ -82,21 +82,31 @@ class StackedGradient {
     }
   }
 
-  /// What autograd is given: nothing where the sum is in flat storage.
+  /// Undefined where there is a sum.
   const at::Tensor& for_autograd() const { return whole_eOI_; }
 
  private:
-  GradientRoom* flat_ = nullptr;
-  at::Tensor whole_eOI_;
+  at::Tensor sum_eOI_, whole_eOI_;
 };
+
+/// The place in flat storage where an expert's gradient is summed, if each starts at an aligned one.
+at::Tensor sum_in_flat_storage(const at::Tensor& weights_eOI) {
+  const auto* room = gradient_room_of(weights_eOI);
+  const int64_t numel = weights_eOI.size(1) * weights_eOI.size(2);
+  return room != nullptr && numel == aligned_numel(numel, weights_eOI.scalar_type()) ? room->sum() : at::Tensor();
+}
 
 /// autograd's functions take undefined tensors in this form only.
 using Optional = std::optional<at::Tensor>;
 
+Optional optional(const at::Tensor& tensor) {
+  return tensor.defined() ? Optional(tensor) : std::nullopt;
+}
+
 struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, const at::Tensor& up_eWD, const at::Tensor& down_eDF,
-                            const Optional& up_bias, const Optional& down_bias, const Optional& dropout,
-                            const std::vector<int64_t>& row_counts_e, int64_t kind) {
+                            const Optional& up_bias, const Optional& down_bias, const Optional& dropout, const Optional& up_sum,
+                            const Optional& down_sum, const std::vector<int64_t>& row_counts_e, int64_t kind) {
     const auto up_bias_eW = up_bias.value_or(at::Tensor()), down_bias_eD = down_bias.value_or(at::Tensor()),
                dropout_RF = dropout.value_or(at::Tensor());
     const int64_t R = x_RD.size(0);
@@ -118,6 +128,9 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
     context->save_for_backward({x_RD, up_eWD, down_eDF, up_bias_eW, down_bias_eD, dropout_RF, up_RW});
     context->saved_data["row_counts"] = row_counts_e;
     context->saved_data["kind"] = kind;
+    // Not saved as variables, whose versions must not change: every backward adds to them.
+    context->saved_data["up_sum"] = up_sum;
+    context->saved_data["down_sum"] = down_sum;
     return y_RD;
   }
 
@@ -143,7 +156,8 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
       if (dropout_RF.defined()) activation.mul_(part(dropout_RF));
       at::mm_out(grad_x, grad_up, up_eWD[expert]);
     });
-    StackedGradient up_weights(up_eWD, row_counts_e), down_weights(down_eDF, row_counts_e);
+    const auto sum = [&](const char* name) { return context->saved_data[name].toOptional<at::Tensor>().value_or(at::Tensor()); };
+    StackedGradient up_weights(up_eWD, sum("up_sum"), row_counts_e), down_weights(down_eDF, sum("down_sum"), row_counts_e);
     add_products(up_weights, grad_up_RW, x_RD, row_counts_e, on_threads);
     add_products(down_weights, grad_y_RD, activation_RF, row_counts_e, on_threads);
     return {grad_x_RD,
@@ -151,6 +165,8 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
             down_weights.for_autograd(),
             sums_by_expert(saved[3], grad_up_RW, row_counts_e),
             sums_by_expert(saved[4], grad_y_RD, row_counts_e),
+            {},
+            {},
             {},
             {},
             {}};
@@ -191,7 +207,8 @@ at::Tensor apply_experts(const ExpertRows& input, const ExpertWeights& weights, 
               "apply_experts: ", input.row_counts_e.size(), " counts with ", rows, " padded rows, ", weights.down_eDF.size(0),
               " experts with ", input.rows_RD.size(0), " rows");
   return ApplyExperts::apply(input.rows_RD, weights.up_eWD, weights.down_eDF, Optional(weights.up_bias_eW), Optional(weights.down_bias_eD),
-                             Optional(dropout_RF), input.row_counts_e, static_cast<int64_t>(activation));
+                             Optional(dropout_RF), optional(weights.up_sum_eWD), optional(weights.down_sum_eDF), input.row_counts_e,
+                             static_cast<int64_t>(activation));
 }
 
 ExpertsImpl::ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, const MoeConfig& config) {
@@ -207,15 +224,22 @@ ExpertsImpl::ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, const M
 }
 
 std::vector<ExpertWeights> ExpertsImpl::in_chunks(const std::vector<int64_t>& chunk_starts) const {
-  if (chunk_starts.size() == 2) return {weights_};
+  auto whole = weights_;
+  if (at::GradMode::is_enabled()) {
+    whole.up_sum_eWD = sum_in_flat_storage(whole.up_eWD);
+    whole.down_sum_eDF = sum_in_flat_storage(whole.down_eDF);
+  }
+  if (chunk_starts.size() == 2) return {whole};
   std::vector<int64_t> sizes;
   const int64_t inside = weights_.down_eDF.size(0) / chunk_starts.back();
   for (size_t c = 0; c + 1 < chunk_starts.size(); ++c) sizes.push_back((chunk_starts[c + 1] - chunk_starts[c]) * inside);
   const auto up = split(weights_.up_eWD, sizes), down = split(weights_.down_eDF, sizes);
   const auto up_bias = split(weights_.up_bias_eW, sizes), down_bias = split(weights_.down_bias_eD, sizes);
   const auto nested_router = split(weights_.nested_router_MD, sizes);
+  const auto up_sum = split(whole.up_sum_eWD, sizes), down_sum = split(whole.down_sum_eDF, sizes);
   std::vector<ExpertWeights> chunks;
-  for (size_t c = 0; c < sizes.size(); ++c) chunks.push_back({up[c], down[c], up_bias[c], down_bias[c], nested_router[c]});
+  for (size_t c = 0; c < sizes.size(); ++c)
+    chunks.push_back({up[c], down[c], up_bias[c], down_bias[c], nested_router[c], up_sum[c], down_sum[c]});
   return chunks;
 }
 

@@ -19,6 +19,8 @@ struct ExpertWeights {
   at::Tensor up_bias_eW = {};        ///< undefined = none
   at::Tensor down_bias_eD = {};      ///< undefined = none
   at::Tensor nested_router_MD = {};  ///< the gates inside experts (core/nested_experts.h); undefined = the experts are plain
+  at::Tensor up_sum_eWD = {};        ///< where backward adds the gradient of up_eWD (core/gradient_room.h); undefined = autograd gets it
+  at::Tensor down_sum_eDF = {};
 };
 
 /// y_RD = down_e(dropout(activation(up_e x + bias_e))) + bias_e for each expert's rows, as one autograd function: forward and backward are

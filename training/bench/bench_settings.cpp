@@ -21,6 +21,7 @@ model:
   max_sequence_length: 512
   moe: {num_experts: 8, top_k: 2, ffn_hidden_size: 1024, renormalize: true}
 data:
+  format: tokens
   sources: [{name: random, path: random}]
 training: {steps: 1, global_batch_size: 4, micro_batch_size: 4}
 )";

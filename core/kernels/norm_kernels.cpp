@@ -138,21 +138,25 @@ void run_norm_backward(const NormGradients& out, const at::Tensor& grad_y, const
 }  // namespace
 
 NormForward rms_norm_forward(const at::Tensor& x, const at::Tensor& weight_D, double eps) {
-  const auto in = with_dense_rows(x), weight = weight_D.defined() ? weight_D.contiguous() : weight_D;
-  NormForward out{at::empty_like(in), {}};
+  const auto dense = with_dense_rows(x), weight = weight_D.defined() ? weight_D.contiguous() : weight_D;
+  const auto order = memory_order(dense);
+  const auto in = dense.permute(order), y = at::empty_like(in);
+  at::Tensor scale_R;
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "rms_norm", [&] {
     using T = Wide<scalar_t>;
     const Rows<const scalar_t> rows(in);
-    out.scale_R = at::empty({rows.num_rows()}, x.options().dtype(c10::CppTypeToScalarType<T>::value));
-    const NormForwardRow<scalar_t> kernel{Rows<scalar_t>(out.y), rows, weight.defined() ? weight.const_data_ptr<scalar_t>() : nullptr,
-                                          out.scale_R.template data_ptr<T>(), static_cast<T>(eps)};
+    scale_R = at::empty({rows.num_rows()}, x.options().dtype(c10::CppTypeToScalarType<T>::value));
+    const NormForwardRow<scalar_t> kernel{Rows<scalar_t>(y), rows, weight.defined() ? weight.const_data_ptr<scalar_t>() : nullptr,
+                                          scale_R.template data_ptr<T>(), static_cast<T>(eps)};
     for_each_row(rows.num_rows(), rows.width(), kernel);
   });
-  return out;
+  return {permuted_back(y, order), scale_R};
 }
 
 NormGradients rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& weight_D, const at::Tensor& scale_R) {
-  const auto grad = with_dense_rows(grad_y), in = with_dense_rows(x);
+  const auto dense = with_dense_rows(x);
+  const auto order = memory_order(dense);
+  const auto in = dense.permute(order), grad = with_dense_rows(grad_y.permute(order));
   NormGradients out{at::empty_like(in), {}};
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, x.scalar_type(), "rms_norm_backward", [&] {
     if (weight_D.defined()) {
@@ -162,6 +166,7 @@ NormGradients rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& x, c
       run_norm_backward<scalar_t, false>(out, grad, in, weight_D, scale_R);
     }
   });
+  out.x = permuted_back(out.x, order);
   return out;
 }
 

@@ -7,7 +7,7 @@ namespace switchyard::kernels {
 
 struct NormForward {
   at::Tensor y;        ///< like x; it lies as x does
-  at::Tensor scale_R;  ///< 1 / sqrt(mean(x^2) + eps) of every row, in max(fp32, dtype)
+  at::Tensor scale_R;  ///< 1 / sqrt(mean(x^2) + eps) of every row in the order of memory, in max(fp32, dtype)
 };
 
 /// y = weight_D * normed, where normed = x * scale is rounded to x's dtype first. weight_D undefined: y = normed.
@@ -18,8 +18,8 @@ struct NormGradients {
   at::Tensor weight_D;  ///< undefined without a weight
 };
 
-/// The weight's gradient is summed over blocks of rows, whose size the width alone decides, and then over the blocks in their order: it
-/// does not depend on the number of threads.
+/// The weight's gradient is summed over blocks of rows in the order of memory, whose size the width alone decides, and then over the blocks
+/// in their order: it does not depend on the number of threads.
 NormGradients rms_norm_backward(const at::Tensor& grad_y, const at::Tensor& x, const at::Tensor& weight_D, const at::Tensor& scale_R);
 
 }  // namespace switchyard::kernels

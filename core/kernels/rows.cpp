@@ -1,5 +1,8 @@
 #include "core/kernels/rows.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include <ATen/ATen.h>
 
 namespace switchyard::kernels {
@@ -35,6 +38,19 @@ bool RowLayout::fits(const at::Tensor& x) {
 
 RowLayout::RowLayout(const at::Tensor& x) {
   TORCH_INTERNAL_ASSERT(fold(x), "no rows: sizes ", x.sizes(), ", strides ", x.strides());
+}
+
+std::vector<int64_t> memory_order(const at::Tensor& x) {
+  std::vector<int64_t> order(x.dim());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end() - 1, [&](int64_t a, int64_t b) { return x.stride(a) > x.stride(b); });
+  return order;
+}
+
+at::Tensor permuted_back(const at::Tensor& permuted, const std::vector<int64_t>& order) {
+  std::vector<int64_t> back(order.size());
+  for (size_t i = 0; i < order.size(); ++i) back[order[i]] = static_cast<int64_t>(i);
+  return permuted.permute(back);
 }
 
 at::Tensor with_dense_rows(const at::Tensor& x) {

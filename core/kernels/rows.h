@@ -3,6 +3,7 @@
 
 #include <array>
 #include <type_traits>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -13,6 +14,12 @@ bool has_kernels(const at::Tensor& x);
 
 /// x, or a copy of it whose rows are dense and lie as RowLayout can say.
 at::Tensor with_dense_rows(const at::Tensor& x);
+
+/// The dimensions of x as they lie in memory, the farthest apart first; the last dimension stays the last.
+std::vector<int64_t> memory_order(const at::Tensor& x);
+
+/// y from its y.permute(order).
+at::Tensor permuted_back(const at::Tensor& permuted, const std::vector<int64_t>& order);
 
 /// Where the rows of a tensor of one dimension or more lie: row r has the r-th index over all dimensions but the last.
 struct RowLayout {

@@ -37,7 +37,9 @@ TEST(Kernels, Bfloat16IsRoundedAsEverywhere) {
     const auto x = std::bit_cast<float>(static_cast<uint32_t>(bits));
     const auto actual = kernels::narrowed<c10::BFloat16>(x), expected = c10::BFloat16(x);
     EXPECT_TRUE(std::isnan(x) ? std::isnan(static_cast<float>(actual)) : actual.x == expected.x) << x;
-    if (!std::isnan(x)) EXPECT_EQ(kernels::widened(actual), static_cast<float>(expected));
+    if (!std::isnan(x)) {
+      EXPECT_EQ(kernels::widened(actual), static_cast<float>(expected));
+    }
   }
 }
 

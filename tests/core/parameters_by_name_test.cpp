@@ -69,7 +69,7 @@ TEST(MoeLayer, RefusesAConfigurationThatNobodyHasChecked) {
   EXPECT_NE(refusal_of(config).find("moe.ffn_hidden_size = 0 must be positive"), std::string::npos);
   config = tiny_config();
   config.moe->router = "other";
-  EXPECT_NE(refusal_of(config).find("MoeLayer: model.moe.router is not a known routing rule; use dense, "), std::string::npos);
+  EXPECT_NE(refusal_of(config).find("MoeLayer: model.moe.router is not a known routing rule; use "), std::string::npos);
 }
 
 }  // namespace

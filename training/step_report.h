@@ -35,7 +35,7 @@ struct StepReport {
   double tokens_per_second = 0.0;
   double mfu = 0.0;
   std::map<std::string, double> phase_seconds = {};  ///< of this rank's step (training/phase_timer.h)
-  bool skipped = false;                        ///< a non-finite step that the policy let pass without an update
+  bool skipped = false;                              ///< a non-finite step that the policy let pass without an update
 
   double load_imbalance() const;  ///< the largest over MoE layers; 1 for a dense model
   double dropped_share() const;   ///< of all assignments

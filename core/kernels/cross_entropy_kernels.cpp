@@ -23,13 +23,23 @@ struct CrossEntropyRow {
       return;
     }
     const T greatest = greatest_of(logit, width);
-    const T sum = LaneSum<T>::of(
-        width, [=](int64_t v) __attribute__((always_inline)) { return exponential(widened(logit[v]) - greatest); });
     const int64_t target = target_T[t];
-    const T at_target = widened(logit[target]) - greatest, share = T(1) / sum;
+    const T at_target = widened(logit[target]) - greatest;
+    // Where nothing is lost by it, the exponentials are kept in the place of the logits.
+    constexpr bool kKeeps = std::is_same_v<scalar_t, T>;
+    const T sum = LaneSum<T>::of(
+        width, [=](int64_t v) __attribute__((always_inline)) {
+          const T e = exponential(widened(logit[v]) - greatest);
+          if constexpr (kKeeps) logit[v] = e;
+          return e;
+        });
+    const T share = T(1) / sum;
     nats_T[t] = std::log(sum) - at_target;
 #pragma omp simd
-    for (int64_t v = 0; v < width; ++v) logit[v] = narrowed<scalar_t>(exponential(widened(logit[v]) - greatest) * share);
+    for (int64_t v = 0; v < width; ++v) {
+      const T e = kKeeps ? widened(logit[v]) : exponential(widened(logit[v]) - greatest);
+      logit[v] = narrowed<scalar_t>(e * share);
+    }
     logit[target] = narrowed<scalar_t>(exponential(at_target) * share - T(1));
   }
 

@@ -98,7 +98,7 @@ void run_rotate(const at::Tensor& y_BHSd, const at::Tensor& x_BHSd, const Rotary
 }
 
 bool is_dense_at_the_end(const at::Tensor& x) {
-  return x.size(-1) <= 1 || x.stride(-1) == 1;
+  return x.numel() == 0 || x.size(-1) <= 1 || x.stride(-1) == 1;
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ bool has_kernels(const at::Tensor& x) {
 }
 
 bool RowLayout::fold(const at::Tensor& x) {
-  if (x.dim() == 0 || (x.size(-1) > 1 && x.stride(-1) != 1)) return false;
+  if (x.dim() == 0 || (x.numel() > 0 && x.size(-1) > 1 && x.stride(-1) != 1)) return false;
   width = x.size(-1);
   for (int64_t i = 0; i + 1 < x.dim(); ++i) {
     const int64_t size = x.size(i), stride = x.stride(i);

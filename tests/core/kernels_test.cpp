@@ -37,9 +37,7 @@ TEST(Kernels, Bfloat16IsRoundedAsEverywhere) {
     const auto x = std::bit_cast<float>(static_cast<uint32_t>(bits));
     const auto actual = kernels::narrowed<c10::BFloat16>(x), expected = c10::BFloat16(x);
     EXPECT_TRUE(std::isnan(x) ? std::isnan(static_cast<float>(actual)) : actual.x == expected.x) << x;
-    if (!std::isnan(x)) {
-      EXPECT_EQ(kernels::widened(actual), static_cast<float>(expected));
-    }
+    EXPECT_TRUE(std::isnan(x) || kernels::widened(actual) == static_cast<float>(expected)) << x;
   }
 }
 
@@ -86,10 +84,13 @@ TEST_P(GatedKernel, TreatsExtremesAsItsOperatorsDo) {
     auto plain_up = up.detach().to(at::kDouble).requires_grad_();
     const auto plain = gated_by_operators(plain_up, GetParam());
     plain.backward(at::ones_like(plain));
+    // Operators would let a clamp hide it.
+    const auto gate = plain_up.detach().select(1, 0), is_lost = gate.isnan().logical_or(gate == -kInfinity);
+    const auto plain_grad = plain_up.grad().masked_fill(is_lost.unsqueeze(1), kNaN);
     const auto actual = gated(up, at::ones({n * n, 1}, up.options()), GetParam());
     // Below 1e-30 fp32 has nothing, or no digits, where fp64 has both.
     EXPECT_TRUE(at::allclose(actual[0].to(at::kDouble), plain.detach(), tolerance(dtype, 30.0), 1e-30, true)) << actual[0];
-    EXPECT_TRUE(at::allclose(actual[1].to(at::kDouble), plain_up.grad(), tolerance(dtype, 30.0), 1e-30, true)) << actual[1];
+    EXPECT_TRUE(at::allclose(actual[1].to(at::kDouble), plain_grad, tolerance(dtype, 30.0), 1e-30, true)) << actual[1];
   }
 }
 

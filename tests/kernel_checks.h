@@ -31,9 +31,7 @@ inline void expect_near(const at::Tensor& actual, const at::Tensor& exact, doubl
 /// To the bit. Every NaN is the same: its sign depends on which operand the compiler puts first.
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const auto dtype = a.element_size() == 8 ? at::kLong : a.element_size() == 4 ? at::kInt : at::kShort;
-  const auto bits = [dtype](const at::Tensor& x) {
-    return x.isnan().where(at::scalar_tensor(kNaN, x.options()), x).contiguous().view(dtype);
-  };
+  const auto bits = [dtype](const at::Tensor& x) { return x.masked_fill(x.isnan(), kNaN).contiguous().view(dtype); };
   return a.sizes() == b.sizes() && at::equal(bits(a), bits(b));
 }
 

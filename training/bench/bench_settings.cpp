@@ -19,7 +19,7 @@ model:
   num_attention_heads: 8
   num_key_value_heads: 4
   max_sequence_length: 512
-  moe: {num_experts: 8, top_k: 2, ffn_hidden_size: 1024, renormalize: true}
+  moe: {num_experts: 8, top_k: 2, ffn_hidden_size: 1024}
 data:
   format: tokens
   sources: [{name: random, path: random}]

@@ -99,10 +99,6 @@ at::Tensor sum_in_flat_storage(const at::Tensor& weights_eOI) {
 /// autograd's functions take undefined tensors in this form only.
 using Optional = std::optional<at::Tensor>;
 
-Optional optional(const at::Tensor& tensor) {
-  return tensor.defined() ? Optional(tensor) : std::nullopt;
-}
-
 struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_RD, const at::Tensor& up_eWD, const at::Tensor& down_eDF,
                             const Optional& up_bias, const Optional& down_bias, const Optional& dropout, const Optional& up_sum,
@@ -129,8 +125,8 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
     context->saved_data["row_counts"] = row_counts_e;
     context->saved_data["kind"] = kind;
     // Not saved as variables, whose versions must not change: every backward adds to them.
-    context->saved_data["up_sum"] = up_sum;
-    context->saved_data["down_sum"] = down_sum;
+    context->saved_data["up_sum"] = up_sum.value_or(at::Tensor());
+    context->saved_data["down_sum"] = down_sum.value_or(at::Tensor());
     return y_RD;
   }
 
@@ -156,8 +152,8 @@ struct ApplyExperts : torch::autograd::Function<ApplyExperts> {
       if (dropout_RF.defined()) activation.mul_(part(dropout_RF));
       at::mm_out(grad_x, grad_up, up_eWD[expert]);
     });
-    const auto sum = [&](const char* name) { return context->saved_data[name].toOptional<at::Tensor>().value_or(at::Tensor()); };
-    StackedGradient up_weights(up_eWD, sum("up_sum"), row_counts_e), down_weights(down_eDF, sum("down_sum"), row_counts_e);
+    StackedGradient up_weights(up_eWD, context->saved_data["up_sum"].toTensor(), row_counts_e),
+        down_weights(down_eDF, context->saved_data["down_sum"].toTensor(), row_counts_e);
     add_products(up_weights, grad_up_RW, x_RD, row_counts_e, on_threads);
     add_products(down_weights, grad_y_RD, activation_RF, row_counts_e, on_threads);
     return {grad_x_RD,
@@ -207,7 +203,7 @@ at::Tensor apply_experts(const ExpertRows& input, const ExpertWeights& weights, 
               "apply_experts: ", input.row_counts_e.size(), " counts with ", rows, " padded rows, ", weights.down_eDF.size(0),
               " experts with ", input.rows_RD.size(0), " rows");
   return ApplyExperts::apply(input.rows_RD, weights.up_eWD, weights.down_eDF, Optional(weights.up_bias_eW), Optional(weights.down_bias_eD),
-                             Optional(dropout_RF), optional(weights.up_sum_eWD), optional(weights.down_sum_eDF), input.row_counts_e,
+                             Optional(dropout_RF), Optional(weights.up_sum_eWD), Optional(weights.down_sum_eDF), input.row_counts_e,
                              static_cast<int64_t>(activation));
 }
 
@@ -225,10 +221,8 @@ ExpertsImpl::ExpertsImpl(int64_t num_local_experts, int64_t hidden_size, const M
 
 std::vector<ExpertWeights> ExpertsImpl::in_chunks(const std::vector<int64_t>& chunk_starts) const {
   auto whole = weights_;
-  if (at::GradMode::is_enabled()) {
-    whole.up_sum_eWD = sum_in_flat_storage(whole.up_eWD);
-    whole.down_sum_eDF = sum_in_flat_storage(whole.down_eDF);
-  }
+  whole.up_sum_eWD = sum_in_flat_storage(whole.up_eWD);
+  whole.down_sum_eDF = sum_in_flat_storage(whole.down_eDF);
   if (chunk_starts.size() == 2) return {whole};
   std::vector<int64_t> sizes;
   const int64_t inside = weights_.down_eDF.size(0) / chunk_starts.back();

@@ -13,7 +13,7 @@ namespace switchyard {
 /// thread, and without autograd. For CPU tensors; `on_threads` = false: one after the other on this thread.
 template <class Body>
 void for_each_task(int64_t num_tasks, bool on_threads, Body body) {
-  if (!on_threads || num_tasks < 2 || at::get_num_threads() == 1) {
+  if (!on_threads || num_tasks < 2) {
     for (int64_t task = 0; task < num_tasks; ++task) body(task);
     return;
   }

@@ -6,6 +6,7 @@
 
 #include "core/activation.h"
 #include "core/dtypes.h"
+#include "core/loss.h"
 
 namespace switchyard {
 namespace {
@@ -69,12 +70,11 @@ ActivationBytes activation_bytes(const ModelConfig& config, int64_t tokens, at::
     kept += of_block;
     largest = std::max(largest, made_again + std::max(attention.gradients, channels.gradients));
   }
-  constexpr int64_t kChunkTokens = 1024;  // of the loss
   const double V = as_double(config.vocab_size);
   const double T = as_double(tokens);
   return {.kept = bytes * T * (kept + 2.0 * D),
           .one_block = bytes * T * largest,
-          .loss = bytes * (as_double(std::min(tokens, kChunkTokens)) * V + T * D + 2.0 * V * D)};
+          .loss = bytes * (as_double(std::min(tokens, kLossChunkTokens)) * V + T * D + 2.0 * V * D)};
 }
 
 }  // namespace switchyard

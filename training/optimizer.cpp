@@ -5,7 +5,7 @@
 namespace switchyard {
 namespace {
 
-/// On devices that the kernels do not serve.
+/// On devices that the kernels do not serve; the weights beside a master are left to ParameterStore::refresh_weights().
 void update_by_operators(const kernels::AdamwBuffers& buffers, const kernels::AdamwNumbers& numbers) {
   const auto options = at::dtype(at::kFloat).device(buffers.master.device());
   const auto step = at::full({}, numbers.step, options);
@@ -13,7 +13,6 @@ void update_by_operators(const kernels::AdamwBuffers& buffers, const kernels::Ad
   at::_fused_adamw_({buffers.master}, {buffers.gradients}, {buffers.exp_avg}, {buffers.exp_avg_sq}, /*max_exp_avg_sqs=*/{}, {step},
                     numbers.learning_rate, numbers.beta1, numbers.beta2, numbers.weight_decay, numbers.eps, /*amsgrad=*/false,
                     /*maximize=*/false);
-  if (buffers.weights.defined()) at::Tensor(buffers.weights).copy_(buffers.master);
 }
 
 /// What of `range` is held here.
@@ -44,6 +43,7 @@ void adamw_step(ParameterStore& store, const OptimizerConfig& config, double lea
     numbers.weight_decay = 0.0;
     update_range(group, {group.decaying_numel, group.weights.numel()}, numbers);
   }
+  if (!store.device().is_cpu()) store.refresh_weights();
 }
 
 }  // namespace switchyard

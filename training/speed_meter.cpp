@@ -13,9 +13,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
+int64_t peak_product_width(at::Device device) {
+  return device.is_cpu() ? 1024 : 8192;
+}
+
 double measure_peak_flops(at::ScalarType dtype, at::Device device) {
   constexpr double kBudgetSeconds = 0.25;
-  const int64_t width = device.is_cpu() ? 1024 : 8192;  // a GPU is not filled by less
+  const int64_t width = peak_product_width(device);
   const double flops = 2.0 * std::pow(static_cast<double>(width), 3.0);
   const auto a = at::ones({width, width}, at::dtype(dtype).device(device)), b = at::ones_like(a);
   auto product = at::empty_like(a);

@@ -8,8 +8,11 @@
 
 namespace switchyard {
 
-/// Floating-point operations a second of this rank's threads in a square matrix product of `dtype` (1024 wide, 8192 on a GPU; best of what
-/// fits into 0.25 s): the peak that MFU is measured against when logging.peak_gflops is not given.
+/// Of the square matrix product that a device's peak is measured with: 1024, on a GPU, which less would not fill, 8192.
+int64_t peak_product_width(at::Device device);
+
+/// Floating-point operations a second of this rank's threads in this product of `dtype` (best of what fits into 0.25 s): the peak that MFU
+/// is measured against when logging.peak_gflops is not given.
 double measure_peak_flops(at::ScalarType dtype, at::Device device);
 
 class SpeedMeter {

@@ -11,11 +11,10 @@
 #include "parallel/gradient_sync.h"
 #include "training/evaluation.h"
 #include "training/joint_failure.h"
+#include "training/model_update.h"
 #include "training/numerics.h"
-#include "training/optimizer.h"
 #include "training/run_report.h"
 #include "training/schedule.h"
-#include "training/selection_bias.h"
 
 namespace switchyard {
 
@@ -97,11 +96,8 @@ void Trainer::update(const StepReport& report) {
     ++skipped_steps_;
     return;
   }
-  const double limit = in_.config.optimizer.clip_grad_norm;
-  const double scale = limit > 0.0 && report.grad_norm > limit ? limit / report.grad_norm : 1.0;
-  adamw_step(*model_.store, in_.config.optimizer, report.learning_rate, step_ - skipped_steps_, scale);
-  gather_weights(*model_.store, mesh_);
-  update_selection_bias(model_.transformer, report.result.sums.layers);
+  update_model(model_, mesh_, in_.config.optimizer, {report.grad_norm, report.learning_rate, step_ - skipped_steps_},
+               report.result.sums.layers);
 }
 
 void Trainer::refuse_non_finite(const StepReport& report) const {

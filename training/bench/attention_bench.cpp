@@ -77,21 +77,14 @@ BenchReport bench_attention(const BenchInputs& inputs) {
   const auto products = std::make_shared<AttentionProducts>(B, S, model, options);
   const double flops = products->flops() * static_cast<double>(inputs.world->size());
   const double tokens = static_cast<double>(B * S * inputs.world->size());
-  BenchReport report{.benchmark = "attention", .settings = model_settings(inputs)};
-  report.rows = measure({{.name = "gemms", .run = [products] { products->run(); }, .flops = flops, .tokens = tokens},
-                         {.name = "attention",
-                          .run = [&] { layer->forward(x_BSD, plan, context, /*state=*/nullptr).backward(grad_BSD); },
-                          .prepare =
-                              [&] {
-                                x_BSD = at::randn({B, S, model.hidden_size}, options).requires_grad_(true);
-                                grad_BSD = at::randn({B, S, model.hidden_size}, options);
-                                store.zero_gradients();
-                              },
-                          .flops = flops,
-                          .tokens = tokens,
-                          .limit = "gemms"}},
-                        inputs.repetitions, *inputs.world, inputs.device);
-  return report;
+  const auto prepare = [&] {
+    x_BSD = at::randn({B, S, model.hidden_size}, options).requires_grad_(true);
+    grad_BSD = at::randn({B, S, model.hidden_size}, options);
+    store.zero_gradients();
+  };
+  const auto run = [&] { layer->forward(x_BSD, plan, context, /*state=*/nullptr).backward(grad_BSD); };
+  return measure_beside_products("attention", inputs, [products] { products->run(); },
+                                 {{.name = "attention", .run = run, .prepare = prepare, .flops = flops, .tokens = tokens}});
 }
 
 }  // namespace switchyard

@@ -16,6 +16,16 @@ const std::vector<Bench>& benches() {
   return all;
 }
 
+BenchReport measure_beside_products(const std::string& benchmark, const BenchInputs& inputs, std::function<void()> products,
+                                    std::vector<BenchItem> layers) {
+  const BenchItem limit{.name = "gemms", .run = std::move(products), .flops = layers.front().flops, .tokens = layers.front().tokens};
+  for (auto& layer : layers) layer.limit = limit.name;
+  layers.insert(layers.begin(), limit);
+  BenchReport report{.benchmark = benchmark, .settings = model_settings(inputs)};
+  report.rows = measure(layers, inputs.repetitions, *inputs.world, inputs.device);
+  return report;
+}
+
 BenchSettings model_settings(const BenchInputs& inputs) {
   const auto& model = inputs.config.model;
   const auto text = [](int64_t number) { return std::to_string(number); };

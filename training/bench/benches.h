@@ -1,6 +1,7 @@
 // The benchmarks of `switchyard bench`, one file each.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,10 @@ struct Bench {
   BenchReport (*run)(const BenchInputs& inputs);
 };
 const std::vector<Bench>& benches();
+
+/// `layers` beside `products`, the row "gemms": the matrix products of one of them alone, which are their limit. All do as much.
+BenchReport measure_beside_products(const std::string& benchmark, const BenchInputs& inputs, std::function<void()> products,
+                                    std::vector<BenchItem> layers);
 
 /// The settings that the report shows: key and value.
 using BenchSettings = std::vector<std::pair<std::string, std::string>>;

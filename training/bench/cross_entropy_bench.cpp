@@ -17,29 +17,20 @@ BenchReport bench_cross_entropy(const BenchInputs& inputs) {
   at::Tensor hidden_TD, target_T;
   const auto mask_T = at::ones({T}, options.dtype(at::kBool));
   const double tokens = static_cast<double>(T * ranks), flops = 6.0 * tokens * static_cast<double>(V * D);
-  BenchReport report{.benchmark = "cross_entropy", .settings = model_settings(inputs)};
+  const auto products = [&] {
+    at::mm_out(logit_TV, plain_TD, plain_VD.t());
+    at::mm_out(grad_TD, logit_TV, plain_VD);
+    at::mm_out(grad_VD, logit_TV.t(), plain_TD);
+  };
+  const auto prepare = [&] {
+    hidden_TD = at::randn({T, D}, options).requires_grad_(true);
+    target_T = at::randint(V, {T}, options.dtype(at::kLong));
+    head_VD.mutable_grad().zero_();
+  };
+  const auto run = [&] { (linear_cross_entropy_sum(hidden_TD, head_VD, target_T, mask_T) / tokens).backward(); };
+  auto report = measure_beside_products("cross_entropy", inputs, products,
+                                        {{.name = "cross_entropy", .run = run, .prepare = prepare, .flops = flops, .tokens = tokens}});
   report.settings.emplace_back("vocab", std::to_string(V));
-  report.rows = measure({{.name = "gemms",
-                          .run =
-                              [&] {
-                                at::mm_out(logit_TV, plain_TD, plain_VD.t());
-                                at::mm_out(grad_TD, logit_TV, plain_VD);
-                                at::mm_out(grad_VD, logit_TV.t(), plain_TD);
-                              },
-                          .flops = flops,
-                          .tokens = tokens},
-                         {.name = "cross_entropy",
-                          .run = [&] { (linear_cross_entropy_sum(hidden_TD, head_VD, target_T, mask_T) / tokens).backward(); },
-                          .prepare =
-                              [&] {
-                                hidden_TD = at::randn({T, D}, options).requires_grad_(true);
-                                target_T = at::randint(V, {T}, options.dtype(at::kLong));
-                                head_VD.mutable_grad().zero_();
-                              },
-                          .flops = flops,
-                          .tokens = tokens,
-                          .limit = "gemms"}},
-                        inputs.repetitions, *inputs.world, inputs.device);
   return report;
 }
 

@@ -105,7 +105,7 @@ BenchReport bench_moe_layer(const BenchInputs& inputs) {
   const auto equal_rows = static_cast<int64_t>(rows) / moe.num_experts / (inputs.world->size() / config.parallel.expert);
   const auto products = std::make_shared<ExpertProducts>(local_experts, equal_rows, config.model.hidden_size, moe,
                                                          at::dtype(inputs.dtype).device(inputs.device));
-  std::vector<BenchItem> items = {{.name = "gemms", .run = [products] { products->run(); }, .flops = flops, .tokens = tokens}};
+  std::vector<BenchItem> items;
   LayerUnderTest layer(inputs);
   for (const auto& skew : kSkews) {
     items.push_back({.name = skew.name,
@@ -113,12 +113,10 @@ BenchReport bench_moe_layer(const BenchInputs& inputs) {
                      .prepare = [&layer, skew] { layer.prepare(skew); },
                      .flops = flops,
                      .tokens = tokens,
-                     .limit = "gemms",
                      .imbalance = [&] { return layer.imbalance(); }});
   }
-  BenchReport report{.benchmark = "moe_layer", .settings = model_settings(inputs)};
-  report.rows = measure(items, inputs.repetitions, *inputs.world, inputs.device);
-  return report;
+  return measure_beside_products(
+      "moe_layer", inputs, [products] { products->run(); }, std::move(items));
 }
 
 }  // namespace switchyard

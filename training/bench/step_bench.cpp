@@ -4,9 +4,9 @@
 #include "training/bench/benches.h"
 #include "training/bench/timed_communicator.h"
 #include "training/model_instance.h"
-#include "training/optimizer.h"
+#include "training/model_update.h"
 #include "training/phase_timer.h"
-#include "training/selection_bias.h"
+#include "training/speed_meter.h"
 #include "training/training_step.h"
 
 namespace switchyard {
@@ -32,11 +32,8 @@ class StepUnderTest {
     const auto batches = random_batches();
     const auto result = step_.run(batches, number_);
     enter(&phases_, Phase::kOptimizer);
-    const double norm = gradient_norm(*model_.store, mesh_), limit = inputs_.config.optimizer.clip_grad_norm;
-    adamw_step(*model_.store, inputs_.config.optimizer, inputs_.config.optimizer.learning_rate, number_,
-               limit > 0.0 && norm > limit ? limit / norm : 1.0);
-    gather_weights(*model_.store, mesh_);
-    update_selection_bias(model_.transformer, result.sums.layers);
+    const auto& optimizer = inputs_.config.optimizer;
+    update_model(model_, mesh_, optimizer, {gradient_norm(*model_.store, mesh_), optimizer.learning_rate, number_}, result.sums.layers);
     for (const auto& [phase, seconds] : phases_.end_step()) seconds_[phase].push_back(seconds);
     if (inputs_.world->size() > 1) seconds_["exposed communication (in the others)"].push_back(*exposed_seconds_);
   }
@@ -80,7 +77,7 @@ class StepUnderTest {
 
 /// A square product, as many times as make it last.
 BenchItem square_products(const BenchInputs& inputs) {
-  const int64_t width = inputs.device.is_cpu() ? 1024 : 8192, times = 8;  // a GPU is not filled by less
+  const int64_t width = peak_product_width(inputs.device), times = 8;
   const auto a = at::randn({width, width}, at::dtype(inputs.dtype).device(inputs.device)), b = at::randn_like(a);
   auto c = at::empty_like(a);
   return {.name = "gemms",

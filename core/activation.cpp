@@ -5,8 +5,6 @@
 namespace switchyard {
 namespace {
 
-constexpr double kClampedSlope = kernels::kClampedSwigluSlope, kClampedLimit = kernels::kClampedSwigluLimit;
-
 struct Halves {
   at::Tensor gate_RF;
   at::Tensor up_RF;
@@ -17,47 +15,15 @@ Halves halves(const at::Tensor& up_RW) {
   return {up_RW.narrow(-1, 0, width), up_RW.narrow(-1, width, width)};
 }
 
-void clamped_swiglu_out(at::Tensor activation_RF, const Halves& in) {
-  const auto gate = in.gate_RF.clamp_max(kClampedLimit);
-  at::sigmoid_out(activation_RF, gate * kClampedSlope);
-  activation_RF.mul_(gate).mul_(in.up_RF.clamp(-kClampedLimit, kClampedLimit) + 1.0);
-}
-
-void clamped_swiglu_backward_out(Halves grad, const at::Tensor& grad_activation_RF, const Halves& in) {
-  const auto gate = in.gate_RF.clamp_max(kClampedLimit), up = in.up_RF.clamp(-kClampedLimit, kClampedLimit) + 1.0;
-  const auto sigmoid = (gate * kClampedSlope).sigmoid();
-  const auto slope = sigmoid * (1.0 + kClampedSlope * gate * (1.0 - sigmoid));
-  // No gradient passes what a clamp holds.
-  at::mul_out(grad.gate_RF, grad_activation_RF * up * slope, in.gate_RF <= kClampedLimit);
-  at::mul_out(grad.up_RF, grad_activation_RF * gate * sigmoid, in.up_RF.abs() <= kClampedLimit);
-}
-
-/// gate(g) u, where `gate` is given as its two kernels.
-template <class GateOut>
-void gated_out(at::Tensor activation_RF, const Halves& in, GateOut gate_out) {
-  gate_out(activation_RF, in.gate_RF);
+void geglu_out(at::Tensor activation_RF, const Halves& in) {
+  at::gelu_out(activation_RF, in.gate_RF);
   activation_RF.mul_(in.up_RF);
 }
 
-template <class GateOut, class GateBackwardOut>
-void gated_backward_out(Halves grad, const at::Tensor& grad_activation_RF, const Halves& in, GateOut gate_out,
-                        GateBackwardOut gate_backward_out) {
-  gate_out(grad.up_RF, in.gate_RF);
+void geglu_backward_out(Halves grad, const at::Tensor& grad_activation_RF, const Halves& in) {
+  at::gelu_out(grad.up_RF, in.gate_RF);
   grad.up_RF.mul_(grad_activation_RF);
-  gate_backward_out(grad.gate_RF, grad_activation_RF * in.up_RF, in.gate_RF);
-}
-
-void silu_out(at::Tensor out, const at::Tensor& x) {
-  at::silu_out(out, x);
-}
-void silu_backward_out(at::Tensor out, const at::Tensor& grad, const at::Tensor& x) {
-  at::silu_backward_out(out, grad, x);
-}
-void gelu_out(at::Tensor out, const at::Tensor& x) {
-  at::gelu_out(out, x);
-}
-void gelu_backward_out(at::Tensor out, const at::Tensor& grad, const at::Tensor& x) {
-  at::gelu_backward_out(out, grad, x);
+  at::gelu_backward_out(grad.gate_RF, grad_activation_RF * in.up_RF, in.gate_RF);
 }
 
 struct Activate : torch::autograd::Function<Activate> {
@@ -85,14 +51,12 @@ bool is_gated(Activation kind) {
 }
 
 void activation_out(at::Tensor activation_RF, const at::Tensor& up_RW, Activation kind) {
-  if (kernels::has_gated_kernel(kind, up_RW)) return kernels::gated_activation_out(activation_RF, up_RW, kind);
   switch (kind) {
     case Activation::kSwiglu:
-      return gated_out(activation_RF, halves(up_RW), silu_out);
-    case Activation::kGeglu:
-      return gated_out(activation_RF, halves(up_RW), gelu_out);
     case Activation::kClampedSwiglu:
-      return clamped_swiglu_out(activation_RF, halves(up_RW));
+      return kernels::gated_activation_out(activation_RF, up_RW, kind);
+    case Activation::kGeglu:
+      return geglu_out(activation_RF, halves(up_RW));
     case Activation::kGelu:
       at::gelu_out(activation_RF, up_RW);
       return;
@@ -103,16 +67,12 @@ void activation_out(at::Tensor activation_RF, const at::Tensor& up_RW, Activatio
 }
 
 void activation_backward_out(at::Tensor grad_up_RW, const at::Tensor& grad_activation_RF, const at::Tensor& up_RW, Activation kind) {
-  if (kernels::has_gated_kernel(kind, up_RW)) {
-    return kernels::gated_activation_backward_out(grad_up_RW, {}, grad_activation_RF, up_RW, kind);
-  }
   switch (kind) {
     case Activation::kSwiglu:
-      return gated_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW), silu_out, silu_backward_out);
-    case Activation::kGeglu:
-      return gated_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW), gelu_out, gelu_backward_out);
     case Activation::kClampedSwiglu:
-      return clamped_swiglu_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW));
+      return kernels::gated_activation_backward_out(grad_up_RW, {}, grad_activation_RF, up_RW, kind);
+    case Activation::kGeglu:
+      return geglu_backward_out(halves(grad_up_RW), grad_activation_RF, halves(up_RW));
     case Activation::kGelu:
       at::gelu_backward_out(grad_up_RW, grad_activation_RF, up_RW);
       return;
@@ -124,7 +84,7 @@ void activation_backward_out(at::Tensor grad_up_RW, const at::Tensor& grad_activ
 
 void activation_and_backward_out(at::Tensor activation_RF, at::Tensor grad_up_RW, const at::Tensor& grad_activation_RF,
                                  const at::Tensor& up_RW, Activation kind) {
-  if (kernels::has_gated_kernel(kind, up_RW)) {
+  if (kind == Activation::kSwiglu || kind == Activation::kClampedSwiglu) {
     return kernels::gated_activation_backward_out(grad_up_RW, activation_RF, grad_activation_RF, up_RW, kind);
   }
   activation_out(activation_RF, up_RW, kind);

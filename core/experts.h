@@ -8,20 +8,10 @@
 #include <torch/nn/pimpl.h>
 
 #include "core/dispatcher.h"
+#include "core/expert_computation.h"
 #include "core/model_config.h"
 
 namespace switchyard {
-
-/// Some of a rank's experts. W = F, or 2 F of gated activations.
-struct ExpertWeights {
-  at::Tensor up_eWD;
-  at::Tensor down_eDF;
-  at::Tensor up_bias_eW = {};        ///< undefined = none
-  at::Tensor down_bias_eD = {};      ///< undefined = none
-  at::Tensor nested_router_MD = {};  ///< the gates inside experts (core/nested_experts.h); undefined = the experts are plain
-  at::Tensor up_sum_eWD = {};        ///< where backward adds the gradient of up_eWD (core/gradient_room.h); undefined = autograd gets it
-  at::Tensor down_sum_eDF = {};
-};
 
 /// y_RD = down_e(dropout(activation(up_e x + bias_e))) + bias_e for each expert's rows, as one autograd function: forward and backward are
 /// written together, so that they can be made fast without touching anything else. Padding rows mean nothing; their gradients must be zero.

@@ -10,10 +10,10 @@
 namespace switchyard {
 
 /// body(task) for every task < num_tasks, each by one thread: whoever is free takes the next. Inside, operators of ATen compute with one
-/// thread, and without autograd. For CPU tensors; `on_threads` = false: one after the other on this thread.
+/// thread, and without autograd. For CPU tensors.
 template <class Body>
-void for_each_task(int64_t num_tasks, bool on_threads, Body body) {
-  if (!on_threads || num_tasks < 2) {
+void for_each_task(int64_t num_tasks, Body body) {
+  if (at::get_num_threads() == 1 || num_tasks < 2) {
     for (int64_t task = 0; task < num_tasks; ++task) body(task);
     return;
   }

@@ -7,6 +7,7 @@
 #include <ATen/Parallel.h>
 #include <torch/torch.h>
 
+#include "core/cuda/row_kernels.h"
 #include "core/kernels/row_sum_kernels.h"
 #include "core/kernels/vectorised.h"
 
@@ -29,7 +30,7 @@ void check_weight(const char* function, const at::Tensor& weight_TK, const at::T
               " rows must be ", at::toOpMathType(rows_RD.scalar_type()), ", got ", weight_TK.scalar_type());
 }
 
-void gather_on_cpu(const at::Tensor& source_TD, const at::Tensor& index_R, at::Tensor& rows_RD) {
+void gather_on_cpu(const at::Tensor& rows_RD, const at::Tensor& source_TD, const at::Tensor& index_R) {
   const int64_t num_sources = source_TD.size(0);
   const size_t row_bytes = source_TD.size(1) * source_TD.element_size();
   const auto* source = static_cast<const char*>(source_TD.const_data_ptr());
@@ -47,38 +48,10 @@ void gather_on_cpu(const at::Tensor& source_TD, const at::Tensor& index_R, at::T
   });
 }
 
-/// Rows at `index`, zero where it is -1, on any device. A row that is not named may hold anything, NaN too, so it is masked, not
-/// multiplied.
-at::Tensor gather_by_operators(const at::Tensor& source_TD, const at::Tensor& index_R) {
-  if (source_TD.size(0) == 0) return at::zeros({index_R.size(0), source_TD.size(1)}, source_TD.options());
-  return source_TD.index_select(0, index_R.clamp_min(0)).masked_fill_(index_R.lt(0).unsqueeze(1), 0);
-}
-
-at::Tensor sum_by_operators(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& weight_TK) {
-  const auto sum_dtype = at::toOpMathType(rows_RD.scalar_type());
-  auto sum_TD = at::zeros({slot_TK.size(0), rows_RD.size(1)}, rows_RD.options().dtype(sum_dtype));
-  for (int64_t k = 0; k < slot_TK.size(1); ++k) {
-    auto term_TD = gather_by_operators(rows_RD, slot_TK.select(1, k)).to(sum_dtype);
-    sum_TD.add_(weight_TK.defined() ? term_TD * weight_TK.select(1, k).unsqueeze(1) : term_TD);
-  }
-  return sum_TD.to(rows_RD.scalar_type());
-}
-
-at::Tensor dot_by_operators(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& y_TD) {
-  const auto sum_dtype = at::toOpMathType(rows_RD.scalar_type());
-  auto dot_TK = at::empty(slot_TK.sizes(), rows_RD.options().dtype(sum_dtype));
-  for (int64_t k = 0; k < slot_TK.size(1); ++k) {
-    const auto row_TD = gather_by_operators(rows_RD, slot_TK.select(1, k)).to(sum_dtype);
-    dot_TK.select(1, k).copy_((row_TD * y_TD).sum(1));
-  }
-  return dot_TK;
-}
-
 /// dot_TK[t, k] = rows_RD[slot_TK[t, k]] . y_TD[t] in max(fp32, dtype), zero where the slot is -1.
 at::Tensor dot_rows(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& y_TD) {
-  if (!rows_RD.is_cpu()) return dot_by_operators(rows_RD, slot_TK, y_TD);
   auto dot_TK = at::empty(slot_TK.sizes(), rows_RD.options().dtype(at::toOpMathType(rows_RD.scalar_type())));
-  kernels::dot_rows_out(dot_TK, rows_RD, slot_TK, y_TD);
+  (rows_RD.is_cuda() ? cuda::dot_rows_out : kernels::dot_rows_out)(dot_TK, rows_RD, slot_TK, y_TD);
   return dot_TK;
 }
 
@@ -129,9 +102,8 @@ struct CombineRows : torch::autograd::Function<CombineRows> {
 at::Tensor gather_rows(const at::Tensor& source_TD, const at::Tensor& index_R) {
   check_rows("gather_rows", source_TD);
   check_index("gather_rows", index_R, 1, source_TD);
-  if (!source_TD.is_cpu()) return gather_by_operators(source_TD, index_R);
   auto rows_RD = at::empty({index_R.size(0), source_TD.size(1)}, source_TD.options());
-  gather_on_cpu(source_TD.contiguous(), index_R.contiguous(), rows_RD);
+  (source_TD.is_cuda() ? cuda::gather_rows_out : gather_on_cpu)(rows_RD, source_TD.contiguous(), index_R.contiguous());
   return rows_RD;
 }
 
@@ -139,9 +111,9 @@ at::Tensor sum_rows(const at::Tensor& rows_RD, const at::Tensor& slot_TK, const 
   check_rows("sum_rows", rows_RD);
   check_index("sum_rows", slot_TK, 2, rows_RD);
   if (weight_TK.defined()) check_weight("sum_rows", weight_TK, slot_TK, rows_RD);
-  if (!rows_RD.is_cpu()) return sum_by_operators(rows_RD, slot_TK, weight_TK);
   auto y_TD = at::empty({slot_TK.size(0), rows_RD.size(1)}, rows_RD.options());
-  kernels::sum_rows_out(y_TD, rows_RD.contiguous(), slot_TK.contiguous(), weight_TK.defined() ? weight_TK.contiguous() : weight_TK);
+  const auto weight = weight_TK.defined() ? weight_TK.contiguous() : weight_TK;
+  (rows_RD.is_cuda() ? cuda::sum_rows_out : kernels::sum_rows_out)(y_TD, rows_RD.contiguous(), slot_TK.contiguous(), weight);
   return y_TD;
 }
 

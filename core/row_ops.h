@@ -1,5 +1,5 @@
 // Moving rows: the gather that lays tokens out by expert and the ordered sum that brings them back. Each is the other's derivative.
-// T tokens, K choices a token at most, R rows, D width. Index -1 means "no row". Any device; indices int64.
+// T tokens, K choices a token at most, R rows, D width. Index -1 means "no row". CPU and CUDA, with the same bits; indices int64.
 #pragma once
 
 #include <ATen/core/Tensor.h>

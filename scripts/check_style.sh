@@ -22,7 +22,7 @@ if ! git rev-parse --is-inside-work-tree >/dev/null; then
   echo "check_style: it asks git for the files, so it needs a checkout" >&2
   exit 1
 fi
-mapfile -t CPP_FILES < <(list_files '*.h' '*.cpp')
+mapfile -t CPP_FILES < <(list_files '*.h' '*.cpp' '*.cu' '*.cuh')
 
 # Lines "file:line:included", one an #include, with its < or " in front.
 include_lines() { grep -nHE '^[[:space:]]*#[[:space:]]*include' -- "${CPP_FILES[@]}" | sed -E 's/^([^:]+:[0-9]+):[^<"]*([<"][^>"]*).*/\1:\2/'; }
@@ -51,7 +51,7 @@ check_foreign_headers() {
     'yaml-cpp/*|training/yaml_reader.cpp' \
     'mpi.h|parallel/mpi_*.@(h|cpp)' \
     'nccl.h|parallel/nccl_*.@(h|cpp)' \
-    'c10/cuda/*|@(parallel/nccl_*|tests/gpu/*).@(h|cpp)' \
+    '@(c10|ATen)/cuda/*|@(core/cuda/*|parallel/nccl_*|tests/gpu/*)' \
     'spdlog/*|training/run_log.cpp' \
     'CLI/*|training/command_line.cpp' \
     'nlohmann/*|@(training|tests)/*'; do
@@ -68,7 +68,7 @@ check_lengths() {
   while IFS= read -r file; do
     lines=$(wc -l <"$file")
     ((lines <= MAX_LINES)) || report "$file: $lines lines, the budget is $MAX_LINES"
-  done < <(list_files '*.h' '*.cpp' '*.sh' '*.py' '*.cmake' '*CMakeLists.txt')
+  done < <(list_files '*.h' '*.cpp' '*.cu' '*.cuh' '*.sh' '*.py' '*.cmake' '*CMakeLists.txt')
 }
 
 check_machine_paths() {

@@ -3,46 +3,14 @@
 #include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 
+#include "core/cuda/gated_kernels.h"
 #include "core/kernels/arithmetic.h"
+#include "core/kernels/gated_formulas.h"
 #include "core/kernels/rows.h"
+#include "core/kernels/vectorised.h"
 
 namespace switchyard::kernels {
 namespace {
-
-template <typename T>
-struct GatedResults {
-  T activation, grad_gate, grad_up;
-};
-
-/// silu(gate) * up. Forward and backward divide by the same number, so that both give the same activation.
-template <typename T>
-struct SwigluFormula {
-  SWITCHYARD_INLINED static T activation(T gate, T up) { return gate / (T(1) + exponential(-gate)) * up; }
-
-  SWITCHYARD_INLINED static GatedResults<T> backward(T grad, T gate, T up) {
-    const T divisor = T(1) + exponential(-gate), sigmoid = T(1) / divisor, silu = gate / divisor;
-    return {silu * up, grad * up * (sigmoid * (T(1) + gate * (T(1) - sigmoid))), grad * silu};
-  }
-};
-
-/// gate * sigmoid(1.702 gate) * (up + 1), clamped. No gradient passes what a clamp holds.
-template <typename T>
-struct ClampedSwigluFormula {
-  static constexpr T kSlope = T(kClampedSwigluSlope), kLimit = T(kClampedSwigluLimit);
-
-  SWITCHYARD_INLINED static T activation(T gate, T up) {
-    const T held = at_most(kLimit, gate);
-    return held / (T(1) + exponential(-kSlope * held)) * (at_least(-kLimit, at_most(kLimit, up)) + T(1));
-  }
-
-  SWITCHYARD_INLINED static GatedResults<T> backward(T grad, T gate, T up) {
-    const T held = at_most(kLimit, gate), factor = at_least(-kLimit, at_most(kLimit, up)) + T(1);
-    const T divisor = T(1) + exponential(-kSlope * held), sigmoid = T(1) / divisor, value = held / divisor;
-    const T slope = sigmoid * (T(1) + kSlope * held * (T(1) - sigmoid));
-    return {value * factor, grad * factor * slope * choose(gate <= kLimit, T(1), T(0)),
-            grad * value * choose(std::abs(up) <= kLimit, T(1), T(0))};
-  }
-};
 
 template <typename scalar_t, class Formula>
 struct GatedForward {
@@ -120,21 +88,23 @@ class WrittenRows {
 void check_gated(const at::Tensor& activation, const at::Tensor& up, const char* name) {
   TORCH_CHECK(activation.dim() == up.dim() && activation.size(-1) * 2 == up.size(-1) && activation.numel() * 2 == up.numel(),
               "gated activation: ", name, " ", activation.sizes(), " does not fit [gate | up] ", up.sizes());
-  TORCH_CHECK(activation.scalar_type() == up.scalar_type() && activation.is_cpu(), "gated activation: ", name, " is ",
+  TORCH_CHECK(activation.scalar_type() == up.scalar_type() && activation.device() == up.device(), "gated activation: ", name, " is ",
               activation.scalar_type(), " on ", activation.device(), ", [gate | up] ", up.scalar_type(), " on ", up.device());
 }
 
 }  // namespace
 
-bool has_gated_kernel(Activation kind, const at::Tensor& up) {
-  return has_kernels(up) && (kind == Activation::kSwiglu || kind == Activation::kClampedSwiglu);
-}
-
 void gated_activation_out(at::Tensor activation, const at::Tensor& up, Activation kind) {
   check_gated(activation, up, "activation");
   WrittenRows out(activation);
   const auto in = with_dense_rows(up);
-  kind == Activation::kSwiglu ? run_gated_forward<SwigluFormula>(out.rows(), in) : run_gated_forward<ClampedSwigluFormula>(out.rows(), in);
+  if (in.is_cuda()) {
+    cuda::gated_activation_out(out.rows(), in, kind);
+  } else if (kind == Activation::kSwiglu) {
+    run_gated_forward<SwigluFormula>(out.rows(), in);
+  } else {
+    run_gated_forward<ClampedSwigluFormula>(out.rows(), in);
+  }
   out.finish();
 }
 
@@ -146,8 +116,13 @@ void gated_activation_backward_out(at::Tensor grad_up, at::Tensor activation, co
   if (activation.defined()) check_gated(activation, up, "activation");
   WrittenRows out(grad_up), again(activation);
   const auto grad = with_dense_rows(grad_activation), in = with_dense_rows(up);
-  kind == Activation::kSwiglu ? run_gated_backward<SwigluFormula>(out.rows(), again.rows(), grad, in)
-                              : run_gated_backward<ClampedSwigluFormula>(out.rows(), again.rows(), grad, in);
+  if (in.is_cuda()) {
+    cuda::gated_activation_backward_out(out.rows(), again.rows(), grad, in, kind);
+  } else if (kind == Activation::kSwiglu) {
+    run_gated_backward<SwigluFormula>(out.rows(), again.rows(), grad, in);
+  } else {
+    run_gated_backward<ClampedSwigluFormula>(out.rows(), again.rows(), grad, in);
+  }
   out.finish();
   again.finish();
 }

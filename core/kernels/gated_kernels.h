@@ -1,5 +1,5 @@
-// Gated activations in one pass over [gate | up]: each element is read once and every result written once. CPU; fp64, fp32, bf16 (in fp32,
-// rounded once). up [..., 2 F]; activation [..., F]; all of one dtype.
+// Gated activations in one pass over [gate | up]: each element is read once and every result written once. CPU and CUDA; fp64, fp32, bf16
+// (in fp32, rounded once). up [..., 2 F]; activation [..., F]; all of one dtype.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,13 +8,7 @@
 
 namespace switchyard::kernels {
 
-// gpt-oss (openai/gpt-oss, model.py, swiglu)
-inline constexpr double kClampedSwigluSlope = 1.702;
-inline constexpr double kClampedSwigluLimit = 7.0;
-
-/// Whether the functions below serve `kind` on the device and in the dtype of `up`.
-bool has_gated_kernel(Activation kind, const at::Tensor& up);
-
+/// kind: kSwiglu or kClampedSwiglu.
 void gated_activation_out(at::Tensor activation, const at::Tensor& up, Activation kind);
 
 /// `activation`, where defined, is overwritten with what gated_activation_out gave, to the bit.

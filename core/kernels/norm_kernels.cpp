@@ -7,7 +7,9 @@
 #include <ATen/Dispatch.h>
 
 #include "core/kernels/arithmetic.h"
+#include "core/kernels/lane_sum.h"
 #include "core/kernels/rows.h"
+#include "core/kernels/vectorised.h"
 
 namespace switchyard::kernels {
 namespace {

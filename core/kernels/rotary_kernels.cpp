@@ -8,6 +8,7 @@
 
 #include "core/kernels/arithmetic.h"
 #include "core/kernels/rows.h"
+#include "core/kernels/vectorised.h"
 
 namespace switchyard::kernels {
 namespace {

@@ -6,6 +6,8 @@
 #include <ATen/Dispatch.h>
 
 #include "core/kernels/arithmetic.h"
+#include "core/kernels/lane_sum.h"
+#include "core/kernels/vectorised.h"
 
 namespace switchyard::kernels {
 namespace {

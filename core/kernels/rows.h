@@ -7,6 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/kernels/inlined.h"
+
 namespace switchyard::kernels {
 
 /// CPU, and fp64, fp32 or bf16.
@@ -30,7 +32,7 @@ struct RowLayout {
   static bool fits(const at::Tensor& x);
 
   /// Elements before row r.
-  int64_t offset(int64_t row) const {
+  SWITCHYARD_INLINED int64_t offset(int64_t row) const {
     int64_t elements = 0;
     for (int64_t i = num_dimensions - 1; i > 0; --i) {
       elements += row % sizes[i] * strides[i];
@@ -59,9 +61,9 @@ class Rows {
       data_ = x.data_ptr<scalar_t>();
     }
   }
-  scalar_t* operator[](int64_t row) const { return data_ + layout_.offset(row); }
-  int64_t num_rows() const { return layout_.num_rows; }
-  int64_t width() const { return layout_.width; }
+  SWITCHYARD_INLINED scalar_t* operator[](int64_t row) const { return data_ + layout_.offset(row); }
+  SWITCHYARD_INLINED int64_t num_rows() const { return layout_.num_rows; }
+  SWITCHYARD_INLINED int64_t width() const { return layout_.width; }
 
  private:
   scalar_t* data_ = nullptr;

@@ -10,7 +10,7 @@
 
 #include <ATen/Parallel.h>
 
-#define SWITCHYARD_INLINED [[gnu::always_inline]] inline
+#include "core/kernels/inlined.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define SWITCHYARD_VECTORISED [[gnu::target("avx2")]]

@@ -1,0 +1,84 @@
+#include "core/grouped_products.h"
+
+#include <numeric>
+
+#include <ATen/ATen.h>
+
+#include "core/cuda/grouped_products.h"
+#include "core/dispatcher.h"
+#include "core/expert_computation.h"
+#include "core/host_copy.h"
+#include "core/row_ops.h"
+
+namespace switchyard {
+namespace {
+
+/// What at::_grouped_mm asks of both operands: rows of whole 16-byte units.
+bool has_whole_units(const at::Tensor& x_RI, int64_t other_width) {
+  constexpr int64_t kUnitBytes = 16;
+  return x_RI.size(1) * x_RI.element_size() % kUnitBytes == 0 && other_width * x_RI.element_size() % kUnitBytes == 0;
+}
+
+bool goes_to_grouped_mm(const at::Tensor& x_RI, int64_t other_width) {
+  return x_RI.is_cpu() || (cuda::has_grouped_kernel(x_RI) && has_whole_units(x_RI, other_width));
+}
+
+}  // namespace
+
+ExpertGroups::ExpertGroups(const std::vector<int64_t>& row_counts_e, at::Device device) : row_counts_e_(row_counts_e) {
+  std::vector<int64_t> padded_e;
+  for (const int64_t count : row_counts_e) padded_e.push_back(padded_rows(count));
+  num_rows_ = std::accumulate(padded_e.begin(), padded_e.end(), int64_t{0});
+  count_e_ = to_device(at::tensor(padded_e, at::kLong), device);
+  end_e_ = count_e_.cumsum(0).to(at::kInt);
+}
+
+at::Tensor ExpertGroups::rows(const at::Tensor& x_RI, const at::Tensor& matrix_eIO) const {
+  const int64_t O = matrix_eIO.size(2);
+  if (num_rows_ > 0 && goes_to_grouped_mm(x_RI, O)) return at::_grouped_mm(x_RI, matrix_eIO, end_e_);
+  auto y_RO = at::empty({num_rows_, O}, x_RI.options());
+  std::vector<MatrixProduct> products;
+  for (const auto& [expert, first, count] : row_blocks(row_counts_e_)) {
+    products.push_back({x_RI.narrow(0, first, count), matrix_eIO[expert], y_RO.narrow(0, first, count)});
+  }
+  cuda::multiply_all(products, /*adds=*/false);
+  return y_RO;
+}
+
+at::Tensor ExpertGroups::matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI, at::Tensor sum_eOI) const {
+  const bool adds_at_once = sum_eOI.defined() && sum_eOI.scalar_type() == x_RI.scalar_type() && !goes_to_grouped_mm(x_RI, grad_RO.size(1));
+  if (adds_at_once) {
+    multiply_matrices(grad_RO, x_RI, sum_eOI, /*adds=*/true);
+    return {};
+  }
+  auto product_eOI = products_of_matrices(grad_RO, x_RI);
+  if (!sum_eOI.defined()) return product_eOI;
+  sum_eOI.add_(product_eOI);
+  return {};
+}
+
+at::Tensor ExpertGroups::products_of_matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI) const {
+  at::Tensor product_eOI;
+  if (num_rows_ > 0 && goes_to_grouped_mm(x_RI, grad_RO.size(1))) {
+    product_eOI = at::_grouped_mm(grad_RO.t(), x_RI, end_e_);
+  } else {
+    product_eOI = at::empty({count_e_.size(0), grad_RO.size(1), x_RI.size(1)}, x_RI.options());
+    multiply_matrices(grad_RO, x_RI, product_eOI, /*adds=*/false);
+  }
+  // Whatever stands where there were no rows, NaN too.
+  return product_eOI.masked_fill_((count_e_ == 0).view({-1, 1, 1}), 0);
+}
+
+void ExpertGroups::multiply_matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI, const at::Tensor& result_eOI, bool adds) const {
+  std::vector<MatrixProduct> products;
+  for (const auto& [expert, first, count] : row_blocks(row_counts_e_)) {
+    products.push_back({grad_RO.narrow(0, first, count).t(), x_RI.narrow(0, first, count), result_eOI[expert]});
+  }
+  cuda::multiply_all(products, adds);
+}
+
+at::Tensor ExpertGroups::by_row(const at::Tensor& bias_eO) const {
+  return gather_rows(bias_eO, at::repeat_interleave(count_e_, num_rows_));
+}
+
+}  // namespace switchyard

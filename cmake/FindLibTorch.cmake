@@ -25,13 +25,7 @@ set(_required LIBTORCH_CPU_LIBRARY LIBTORCH_C10_LIBRARY LIBTORCH_INCLUDE_DIR)
 find_library(LIBTORCH_C10_CUDA_LIBRARY c10_cuda HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH NO_CACHE)
 if(SWITCHYARD_WITH_CUDA)
   find_library(LIBTORCH_CUDA_LIBRARY torch_cuda HINTS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH NO_CACHE)
-  # Those that torch_cuda itself was built for, beside it; a toolkit's own, of another version, only where LibTorch brings none.
-  foreach(_name cudart cublas)
-    string(TOUPPER LIBTORCH_${_name}_LIBRARY _variable)
-    find_library(${_variable} NAMES lib${_name}.so.${CUDAToolkit_VERSION_MAJOR} lib${_name}.so NO_CACHE
-      PATHS ${LIBTORCH_ROOT}/../nvidia/cu${CUDAToolkit_VERSION_MAJOR}/lib ${LIBTORCH_ROOT}/lib ${CUDAToolkit_LIBRARY_DIR} NO_DEFAULT_PATH)
-  endforeach()
-  list(APPEND _required LIBTORCH_CUDA_LIBRARY LIBTORCH_C10_CUDA_LIBRARY LIBTORCH_CUDART_LIBRARY LIBTORCH_CUBLAS_LIBRARY)
+  list(APPEND _required LIBTORCH_CUDA_LIBRARY LIBTORCH_C10_CUDA_LIBRARY)
 endif()
 foreach(_header torch/csrc/api/include/torch/version.h torch/headeronly/version.h)
   if(EXISTS ${LIBTORCH_ROOT}/include/${_header})
@@ -60,12 +54,8 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::torch)
     set_target_properties(LibTorch::c10_cuda PROPERTIES IMPORTED_LOCATION ${LIBTORCH_C10_CUDA_LIBRARY} INTERFACE_LINK_LIBRARIES LibTorch::c10)
   endif()
   if(SWITCHYARD_WITH_CUDA)
-    # Most of ours names no symbol of torch_cuda: it registers its kernels when it is loaded, so the linker must keep it.
+    # Nothing of ours names a symbol of torch_cuda: it registers its kernels when it is loaded, so the linker must keep it.
     set_property(TARGET LibTorch::torch APPEND PROPERTY INTERFACE_LINK_LIBRARIES
       "-Wl,--no-as-needed" ${LIBTORCH_CUDA_LIBRARY} ${LIBTORCH_C10_CUDA_LIBRARY} "-Wl,--as-needed")
-    add_library(LibTorch::cuda_toolkit INTERFACE IMPORTED)
-    set_target_properties(LibTorch::cuda_toolkit PROPERTIES
-      INTERFACE_LINK_LIBRARIES "LibTorch::c10_cuda;${LIBTORCH_CUDA_LIBRARY};${LIBTORCH_CUBLAS_LIBRARY};${LIBTORCH_CUDART_LIBRARY}"
-      INTERFACE_SYSTEM_INCLUDE_DIRECTORIES "${CUDAToolkit_INCLUDE_DIRS}")
   endif()
 endif()

@@ -37,16 +37,3 @@ function(switchyard_library target)
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
   install(TARGETS ${target} EXPORT SwitchyardTargets LIBRARY DESTINATION lib)
 endfunction()
-
-# switchyard_cuda_kernels(TARGET): every .cu of the folder and of its sub-folders joins the library. Apart from the C++ files: nvcc knows neither
-# their options nor the precompiled header. -fmad=false: with fused multiply-adds the kernels would give other bits than the CPU's.
-function(switchyard_cuda_kernels target)
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
-  add_library(${target}_cuda OBJECT ${sources})
-  set_target_properties(${target}_cuda PROPERTIES CUDA_RUNTIME_LIBRARY None)
-  target_include_directories(${target}_cuda PRIVATE ${PROJECT_SOURCE_DIR})
-  target_include_directories(${target}_cuda SYSTEM PRIVATE ${LIBTORCH_ROOT}/include)
-  target_compile_options(${target}_cuda PRIVATE -fmad=false --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra
-    "$<$<BOOL:${SWITCHYARD_WERROR}>:SHELL:-Werror all-warnings>")
-  target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_cuda>)
-endfunction()

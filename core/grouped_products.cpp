@@ -1,6 +1,7 @@
 #include "core/grouped_products.h"
 
 #include <numeric>
+#include <optional>
 
 #include <ATen/ATen.h>
 
@@ -78,7 +79,8 @@ void ExpertGroups::multiply_matrices(const at::Tensor& grad_RO, const at::Tensor
 }
 
 at::Tensor ExpertGroups::by_row(const at::Tensor& bias_eO) const {
-  return gather_rows(bias_eO, at::repeat_interleave(count_e_, num_rows_));
+  const std::optional<int64_t> num_rows = num_rows_;  // the size, without which the host would wait for the sum
+  return gather_rows(bias_eO, at::repeat_interleave(count_e_, num_rows));
 }
 
 }  // namespace switchyard

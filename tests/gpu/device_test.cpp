@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "core/routing/routing_rule.h"
-#include "core/row_ops.h"
 #include "tests/core/attention_kinds.h"
 #include "tests/gpu/gpu.h"
 #include "tests/small_presets.h"
@@ -135,19 +134,6 @@ TEST(OnGpu, BalancesOverEveryScopeAsOnTheCpu) {
     auto job = rich_job();
     job.model.moe->aux_loss_scope = scope;
     expect_same_on_gpu(job);
-  }
-}
-
-/// bf16 too: the operators of a GPU widen as the CPU's loops do.
-TEST(OnGpu, AddsRowsAsTheCpuDoes) {
-  const auto slot_TK = longs({0, 5, -1, 2, 4, 4, -1, -1}).view({4, 2});
-  for (const auto dtype : {at::kBFloat16, at::kFloat, at::kDouble}) {
-    const auto rows_RD = normal({6, 33}, 11, dtype);
-    const auto weight_TK = normal({4, 2}, 12, dtype == at::kDouble ? at::kDouble : at::kFloat);
-    const auto on_cpu = sum_rows(rows_RD, slot_TK, weight_TK);
-    const auto on_gpu = sum_rows(rows_RD.to(kGpu), slot_TK.to(kGpu), weight_TK.to(kGpu)).cpu();
-    EXPECT_TRUE(at::allclose(on_cpu, on_gpu, /*rtol=*/dtype == at::kBFloat16 ? 1e-2 : 1e-6, /*atol=*/1e-6)) << dtype;
-    expect_equal(gather_rows(rows_RD.to(kGpu), slot_TK.flatten().to(kGpu)).cpu(), gather_rows(rows_RD, slot_TK.flatten()));
   }
 }
 

@@ -23,7 +23,7 @@ usage() {
 usage: scripts/setup.sh [--cuda] [--tools] [--verify] [--peers]
 
   (none)    system packages, and LibTorch for the CPU in .venv (the torch wheel without its CUDA libraries, 1.3 GB)
-  --cuda    the torch wheel with its CUDA libraries in .venv-cuda (5.4 GB), for `cmake --preset cuda`
+  --cuda    the torch wheel with its CUDA libraries, and nvcc, in .venv-cuda (5.7 GB), for `cmake --preset cuda`
   --tools   .venv-tools for scripts/plot.py and scripts/prepare_data.py (numpy, matplotlib, tokenizers)
   --verify  .venv-verify for scripts/verify_export.py and scripts/test_parity.sh (the full torch wheel and transformers, 6 GB)
   --peers   .venv-peers for scripts/bench_peers (the full torch wheel, transformers and DeepSpeed, 6 GB)
@@ -225,7 +225,7 @@ ensure_libtorch() {
   if [[ -n ${LIBTORCH_ROOT:-} ]]; then
     check_own_libtorch
   elif ((cuda)); then
-    ensure_environment .venv-cuda "LibTorch $TORCH_VERSION with CUDA (5.4 GB)" torch "torch==$TORCH_VERSION"
+    ensure_environment .venv-cuda "LibTorch $TORCH_VERSION with CUDA and nvcc (5.7 GB)" torch "torch==$TORCH_VERSION" "nvidia-cuda-nvcc==13.2.*" "nvidia-cuda-crt==13.2.*" "nvidia-nvvm==13.2.*"
   else
     ensure_environment .venv "LibTorch $TORCH_VERSION for the CPU (1.3 GB)" "" "${SLIM_TORCH[@]}"
   fi

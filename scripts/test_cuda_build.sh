@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What can be known of the CUDA build without a GPU: everything compiles (warnings are errors) and links against LibTorch with CUDA and the
 # NCCL of its wheel, starts with every symbol found at once, and passes the tests that need no GPU but speak of one; and the CPU build links
-# against the NCCL of the system's CUDA toolkit, where there is one. Needs 5.4 GB for the wheel and about 15 minutes on two cores.
+# against the NCCL of the system's CUDA toolkit, where there is one. Needs 5.7 GB for the wheel and about 15 minutes on two cores.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

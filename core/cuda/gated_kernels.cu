@@ -16,8 +16,8 @@ using kernels::widened;
 
 template <typename scalar_t, class Formula>
 struct GatedForward {
-  __device__ void operator()(int64_t i) const {
-    const int64_t width = activation.width(), r = i / width, f = i % width;
+  __device__ void operator()(int64_t r, int64_t f) const {
+    const int64_t width = activation.width();
     const scalar_t* gate = up[r] + f;
     activation[r][f] = narrowed<scalar_t>(Formula::activation(widened(gate[0]), widened(gate[width])));
   }
@@ -28,8 +28,8 @@ struct GatedForward {
 
 template <typename scalar_t, class Formula, bool kWritesActivation>
 struct GatedBackward {
-  __device__ void operator()(int64_t i) const {
-    const int64_t width = grad_activation.width(), r = i / width, f = i % width;
+  __device__ void operator()(int64_t r, int64_t f) const {
+    const int64_t width = grad_activation.width();
     const scalar_t* gate = up[r] + f;
     scalar_t* grad_gate = grad_up[r] + f;
     const auto results = Formula::backward(widened(grad_activation[r][f]), widened(gate[0]), widened(gate[width]));
@@ -45,18 +45,17 @@ struct GatedBackward {
 template <template <typename> class Formula>
 void run_forward(const at::Tensor& activation, const at::Tensor& up) {
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, up.scalar_type(), "gated_activation", [&] {
-    using Body = GatedForward<scalar_t, Formula<Wide<scalar_t>>>;
-    for_each_element(up.device(), activation.numel(), Body{Rows<scalar_t>(activation), Rows<const scalar_t>(up)});
+    const GatedForward<scalar_t, Formula<Wide<scalar_t>>> body{Rows<scalar_t>(activation), Rows<const scalar_t>(up)};
+    for_each_place(up.device(), body.up.num_rows(), body.activation.width(), body);
   });
 }
 
 template <template <typename> class Formula, bool kWritesActivation>
 void run_backward(const at::Tensor& grad_up, const at::Tensor& activation, const at::Tensor& grad_activation, const at::Tensor& up) {
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, up.scalar_type(), "gated_activation_backward", [&] {
-    using Body = GatedBackward<scalar_t, Formula<Wide<scalar_t>>, kWritesActivation>;
-    for_each_element(
-        up.device(), grad_activation.numel(),
-        Body{Rows<scalar_t>(grad_up), Rows<scalar_t>(activation), Rows<const scalar_t>(grad_activation), Rows<const scalar_t>(up)});
+    const GatedBackward<scalar_t, Formula<Wide<scalar_t>>, kWritesActivation> body{
+        Rows<scalar_t>(grad_up), Rows<scalar_t>(activation), Rows<const scalar_t>(grad_activation), Rows<const scalar_t>(up)};
+    for_each_place(up.device(), body.up.num_rows(), body.grad_activation.width(), body);
   });
 }
 

@@ -13,11 +13,13 @@ namespace switchyard::cuda {
 inline constexpr int kThreads = 256;
 inline constexpr int kWarp = 32;
 
-/// body(i) for every i < count.
+/// body(row, column) for every place of a matrix. Two dimensions, because a division of 64 bits an element would cost more than its memory.
 template <class Body>
-__global__ void __launch_bounds__(kThreads) for_elements(Body body, int64_t count) {
-  const int64_t step = int64_t{gridDim.x} * kThreads;
-  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count; i += step) body(i);
+__global__ void __launch_bounds__(kThreads) for_places(Body body, int64_t num_rows, int64_t num_columns) {
+  const int64_t row_step = int64_t{gridDim.y} * blockDim.y, column_step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t row = int64_t{blockIdx.y} * blockDim.y + threadIdx.y; row < num_rows; row += row_step) {
+    for (int64_t column = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; column < num_columns; column += column_step) body(row, column);
+  }
 }
 
 /// body(i, lane) for every i < count, by all lanes of one warp.
@@ -28,17 +30,20 @@ __global__ void __launch_bounds__(kThreads) for_warps(Body body, int64_t count) 
   for (int64_t i = thread / kWarp; i < count; i += step) body(i, lane);
 }
 
-/// As many blocks as `threads` take, up to a number that fills any GPU; the loops inside do the rest.
-inline unsigned blocks_of(int64_t threads) {
-  constexpr int64_t kMostBlocks = int64_t{1} << 20;
-  return static_cast<unsigned>(std::min(kMostBlocks, (threads + kThreads - 1) / kThreads));
+/// As many blocks as `threads` take, up to `most`; the loops inside do the rest.
+inline unsigned blocks_of(int64_t threads, int64_t threads_a_block, int64_t most) {
+  return static_cast<unsigned>(std::min(most, (threads + threads_a_block - 1) / threads_a_block));
 }
 
 template <class Body>
-void for_each_element(at::Device device, int64_t count, const Body& body) {
-  if (count == 0) return;
+void for_each_place(at::Device device, int64_t num_rows, int64_t num_columns, const Body& body) {
+  if (num_rows == 0 || num_columns == 0) return;
+  constexpr int64_t kMostAcross = int64_t{1} << 16, kMostDown = (int64_t{1} << 16) - 1;
+  // A row's columns for whole warps; where one does not fill a block, several rows do.
+  const int64_t across = std::min<int64_t>(kThreads, (num_columns + kWarp - 1) / kWarp * kWarp), down = kThreads / across;
+  const dim3 blocks(blocks_of(num_columns, across, kMostAcross), blocks_of(num_rows, down, kMostDown));
   const c10::cuda::CUDAGuard guard(device);
-  for_elements<<<blocks_of(count), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(body, count);
+  for_places<<<blocks, dim3(across, down), 0, c10::cuda::getCurrentCUDAStream()>>>(body, num_rows, num_columns);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
@@ -46,7 +51,8 @@ template <class Body>
 void for_each_warp(at::Device device, int64_t count, const Body& body) {
   if (count == 0) return;
   const c10::cuda::CUDAGuard guard(device);
-  for_warps<<<blocks_of(count * kWarp), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(body, count);
+  constexpr int64_t kMostBlocks = int64_t{1} << 20;
+  for_warps<<<blocks_of(count * kWarp, kThreads, kMostBlocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(body, count);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 

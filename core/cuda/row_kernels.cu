@@ -29,10 +29,10 @@ bool lie_in_packs(int64_t row_bytes, std::initializer_list<const void*> data) {
 
 template <class Columns>
 struct GatherRows {
-  __device__ void operator()(int64_t i) const {
-    const int64_t source_row = index[i / row_length];
+  __device__ void operator()(int64_t r, int64_t column) const {
+    const int64_t source_row = index[r];
     CUDA_KERNEL_ASSERT(source_row >= -1 && source_row < num_sources);
-    rows[i] = source_row < 0 ? Columns{} : source[source_row * row_length + i % row_length];
+    rows[r * row_length + column] = source_row < 0 ? Columns{} : source[source_row * row_length + column];
   }
 
   Columns* rows;
@@ -46,10 +46,9 @@ struct SumRows {
   using T = Wide<scalar_t>;
   using Columns = Pack<scalar_t, kCount>;
 
-  __device__ void operator()(int64_t i) const {
-    const int64_t first = i / row_length * num_choices, column = i % row_length;
+  __device__ void operator()(int64_t t, int64_t column) const {
     T sum[kCount] = {};
-    for (int64_t place = first; place < first + num_choices; ++place) {
+    for (int64_t place = t * num_choices; place < (t + 1) * num_choices; ++place) {
       const int64_t slot = slots[place];
       if (slot < 0) continue;
       CUDA_KERNEL_ASSERT(slot < num_rows);
@@ -59,7 +58,7 @@ struct SumRows {
     }
     Columns result;
     for (int c = 0; c < kCount; ++c) result.values[c] = narrowed<scalar_t>(sum[c]);
-    y[i] = result;
+    y[t * row_length + column] = result;
   }
 
   Columns* y;
@@ -98,20 +97,23 @@ struct DotRows {
 template <class Columns>
 void gather(const at::Tensor& rows_RD, const at::Tensor& source_TD, const at::Tensor& index_R) {
   const int64_t row_length = source_TD.size(1) * source_TD.element_size() / static_cast<int64_t>(sizeof(Columns));
-  for_each_element(rows_RD.device(), rows_RD.size(0) * row_length,
-                   GatherRows<Columns>{static_cast<Columns*>(rows_RD.data_ptr()), static_cast<const Columns*>(source_TD.const_data_ptr()),
-                                       index_R.const_data_ptr<int64_t>(), row_length, source_TD.size(0)});
+  const GatherRows<Columns> body{static_cast<Columns*>(rows_RD.data_ptr()), static_cast<const Columns*>(source_TD.const_data_ptr()),
+                                 index_R.const_data_ptr<int64_t>(), row_length, source_TD.size(0)};
+  for_each_place(rows_RD.device(), rows_RD.size(0), row_length, body);
 }
 
 template <typename scalar_t, int kCount>
 void sum(const at::Tensor& y_TD, const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& weight_TK) {
-  using Body = SumRows<scalar_t, kCount>;
+  using Columns = Pack<scalar_t, kCount>;
   const int64_t row_length = rows_RD.size(1) / kCount;
-  for_each_element(
-      y_TD.device(), y_TD.size(0) * row_length,
-      Body{static_cast<typename Body::Columns*>(y_TD.data_ptr()), static_cast<const typename Body::Columns*>(rows_RD.const_data_ptr()),
-           slot_TK.const_data_ptr<int64_t>(), weight_TK.defined() ? weight_TK.const_data_ptr<typename Body::T>() : nullptr, row_length,
-           rows_RD.size(0), slot_TK.size(1)});
+  const SumRows<scalar_t, kCount> body{static_cast<Columns*>(y_TD.data_ptr()),
+                                       static_cast<const Columns*>(rows_RD.const_data_ptr()),
+                                       slot_TK.const_data_ptr<int64_t>(),
+                                       weight_TK.defined() ? weight_TK.const_data_ptr<Wide<scalar_t>>() : nullptr,
+                                       row_length,
+                                       rows_RD.size(0),
+                                       slot_TK.size(1)};
+  for_each_place(y_TD.device(), y_TD.size(0), row_length, body);
 }
 
 }  // namespace
@@ -143,10 +145,14 @@ void sum_rows_out(const at::Tensor& y_TD, const at::Tensor& rows_RD, const at::T
 
 void dot_rows_out(const at::Tensor& dot_TK, const at::Tensor& rows_RD, const at::Tensor& slot_TK, const at::Tensor& y_TD) {
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, rows_RD.scalar_type(), "dot_rows", [&] {
-    using Body = DotRows<scalar_t>;
-    for_each_warp(dot_TK.device(), slot_TK.numel(),
-                  Body{dot_TK.data_ptr<typename Body::T>(), rows_RD.const_data_ptr<scalar_t>(), y_TD.const_data_ptr<scalar_t>(),
-                       slot_TK.const_data_ptr<int64_t>(), rows_RD.size(1), rows_RD.size(0), slot_TK.size(1)});
+    const DotRows<scalar_t> body{dot_TK.data_ptr<Wide<scalar_t>>(),
+                                 rows_RD.const_data_ptr<scalar_t>(),
+                                 y_TD.const_data_ptr<scalar_t>(),
+                                 slot_TK.const_data_ptr<int64_t>(),
+                                 rows_RD.size(1),
+                                 rows_RD.size(0),
+                                 slot_TK.size(1)};
+    for_each_warp(dot_TK.device(), slot_TK.numel(), body);
   });
 }
 

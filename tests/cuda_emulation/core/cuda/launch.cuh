@@ -1,4 +1,4 @@
-// Stands in for core/cuda/launch.cuh where tests compile the CUDA kernels for the CPU: elements one after the other, the lanes of a warp as
+// Stands in for core/cuda/launch.cuh where tests compile the CUDA kernels for the CPU: places one after the other, the lanes of a warp as
 // threads that meet at every shuffle.
 #pragma once
 
@@ -40,8 +40,10 @@ T __shfl_down_sync(unsigned /*mask*/, T value, int distance) {
 }
 
 template <class Body>
-void for_each_element(at::Device /*device*/, int64_t count, const Body& body) {
-  for (int64_t i = 0; i < count; ++i) body(i);
+void for_each_place(at::Device /*device*/, int64_t num_rows, int64_t num_columns, const Body& body) {
+  for (int64_t row = 0; row < num_rows; ++row) {
+    for (int64_t column = 0; column < num_columns; ++column) body(row, column);
+  }
 }
 
 template <class Body>

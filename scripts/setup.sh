@@ -13,6 +13,7 @@ readonly PEERS=("torch==$TORCH_VERSION" "transformers==5.23.0" "deepspeed==0.19.
 readonly SYSTEM_PACKAGES=(
   build-essential cmake ninja-build ccache pkg-config git ca-certificates   # build
   libopenmpi-dev openmpi-bin libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libxxhash-dev libgtest-dev
+  libgoogle-perftools-dev                                                   # tcmalloc
   python3 python3-venv                                                      # the virtual environments
   bible-kjv wordnet-base xz-utils gzip                                      # the quickstart's corpus, and what it is compared with
   iproute2                                                                  # scripts/test_two_hosts.sh
@@ -99,7 +100,7 @@ missing_headers() {
   command -v g++ >/dev/null || return 0
   local entry
   for entry in yaml-cpp/yaml.h:libyaml-cpp-dev CLI/CLI.hpp:libcli11-dev nlohmann/json.hpp:nlohmann-json3-dev spdlog/spdlog.h:libspdlog-dev fmt/format.h:libfmt-dev xxhash.h:libxxhash-dev \
-    gtest/gtest.h:libgtest-dev; do
+    gtest/gtest.h:libgtest-dev gperftools/tcmalloc.h:libgoogle-perftools-dev; do
     printf '#if !__has_include(<%s>)\nmissing header %s (package %s)\n#endif\n' "${entry%%:*}" "${entry%%:*}" "${entry##*:}"
   done | g++ -std=c++20 -E -P -x c++ - | sed -n 's/^missing //p'
 }

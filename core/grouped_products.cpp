@@ -24,6 +24,11 @@ bool goes_to_grouped_mm(const at::Tensor& x_RI, int64_t other_width) {
   return x_RI.is_cpu() || (cuda::has_grouped_kernel(x_RI) && has_whole_units(x_RI, other_width));
 }
 
+/// Without rows there is nothing to multiply, and nobody has to be able to.
+void multiply(const std::vector<MatrixProduct>& products, bool adds) {
+  if (!products.empty()) cuda::multiply_all(products, adds);
+}
+
 }  // namespace
 
 ExpertGroups::ExpertGroups(const std::vector<int64_t>& row_counts_e, at::Device device) : row_counts_e_(row_counts_e) {
@@ -42,7 +47,7 @@ at::Tensor ExpertGroups::rows(const at::Tensor& x_RI, const at::Tensor& matrix_e
   for (const auto& [expert, first, count] : row_blocks(row_counts_e_)) {
     products.push_back({x_RI.narrow(0, first, count), matrix_eIO[expert], y_RO.narrow(0, first, count)});
   }
-  cuda::multiply_all(products, /*adds=*/false);
+  multiply(products, /*adds=*/false);
   return y_RO;
 }
 
@@ -75,7 +80,7 @@ void ExpertGroups::multiply_matrices(const at::Tensor& grad_RO, const at::Tensor
   for (const auto& [expert, first, count] : row_blocks(row_counts_e_)) {
     products.push_back({grad_RO.narrow(0, first, count).t(), x_RI.narrow(0, first, count), result_eOI[expert]});
   }
-  cuda::multiply_all(products, adds);
+  multiply(products, adds);
 }
 
 at::Tensor ExpertGroups::by_row(const at::Tensor& bias_eO) const {

@@ -79,7 +79,6 @@ bool has_grouped_kernel(const at::Tensor& tensor) {
 }
 
 void multiply_all(const std::vector<MatrixProduct>& products, bool adds) {
-  if (products.empty()) return;
   const auto& first = products.front().c_MN;
   const c10::cuda::CUDAGuard guard(first.device());
   const GroupedArguments arguments(products);

@@ -11,7 +11,7 @@ namespace switchyard::cuda {
 /// calls a product an expert.
 bool has_grouped_kernel(const at::Tensor& tensor);
 
-/// All of `products` (fp64, fp32 or bf16, one dtype, none empty), at once and without waiting. adds: to what stands in c_MN.
+/// All of `products` (one or more, in fp64, fp32 or bf16, none empty), at once and without waiting. adds: to what stands in c_MN.
 /// Source: cublasGemmGroupedBatchedEx, of CUDA 12.5 and later.
 void multiply_all(const std::vector<MatrixProduct>& products, bool adds);
 

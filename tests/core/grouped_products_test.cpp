@@ -4,6 +4,7 @@
 
 #include "core/matrix_product.h"
 #include "tests/core/expert_cases.h"
+#include "tests/tensors.h"
 #include "tests/tiny_models.h"
 
 namespace switchyard {
@@ -59,6 +60,18 @@ TEST_P(ExpertsByGroups, AreThoseByBlocks) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     for (const bool with_sums : {false, true}) expect_groups_as_blocks(GetParam(), with_sums, dtype, at::kCPU);
   }
+}
+
+TEST_P(ExpertsByGroups, WithoutRowsHaveZeroGradients) {
+  auto experts = ExpertCase(GetParam(), /*with_sums=*/false, at::kFloat, at::kCPU).experts;
+  experts.row_counts_e = {0, 0, 0, 0};
+  experts.x_RD = experts.x_RD.narrow(0, 0, 0);
+  experts.dropout_RF = experts.dropout_RF.narrow(0, 0, 0);
+  const auto outputs = outputs_by_groups(experts);
+  const auto gradients = gradients_by_groups(experts, outputs.up_RW, at::zeros_like(outputs.y_RD));
+  EXPECT_EQ(outputs.y_RD.numel() + gradients.x_RD.numel(), 0);
+  expect_equal(gradients.up_eWD, at::zeros_like(experts.weights.up_eWD));
+  expect_equal(gradients.down_eDF, at::zeros_like(experts.weights.down_eDF));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, ExpertsByGroups,

@@ -25,14 +25,14 @@ class Messages {
 
   void send(const char* memory, int64_t bytes, int64_t peer) {
     in_messages(group_, bytes, [&](int64_t offset, int count) {
-      check_mpi(MPI_Isend(memory + offset, count, MPI_BYTE, static_cast<int>(peer), tag_, group_.comm, work_.new_request()),
+      check_mpi(MPI_Isend(memory + offset, count, MPI_BYTE, static_cast<int>(peer), tag_, group_.comm, work_.new_request(peer)),
                 work_.operation());
     });
   }
 
   void receive(char* memory, int64_t bytes, int64_t peer) {
     in_messages(group_, bytes, [&](int64_t offset, int count) {
-      check_mpi(MPI_Irecv(memory + offset, count, MPI_BYTE, static_cast<int>(peer), tag_, group_.comm, work_.new_request()),
+      check_mpi(MPI_Irecv(memory + offset, count, MPI_BYTE, static_cast<int>(peer), tag_, group_.comm, work_.new_request(peer)),
                 work_.operation());
     });
   }
@@ -89,7 +89,7 @@ void start_gather(MpiGroup& group, MpiWork& work, void* memory, const std::vecto
 
 void start_broadcast(MpiGroup& group, MpiWork& work, void* memory, int64_t bytes, int64_t root) {
   in_messages(group, bytes, [&](int64_t offset, int count) {
-    check_mpi(MPI_Ibcast(static_cast<char*>(memory) + offset, count, MPI_BYTE, static_cast<int>(root), group.comm, work.new_request()),
+    check_mpi(MPI_Ibcast(static_cast<char*>(memory) + offset, count, MPI_BYTE, static_cast<int>(root), group.comm, work.new_request(root)),
               work.operation());
   });
 }

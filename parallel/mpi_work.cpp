@@ -76,12 +76,24 @@ bool MpiWork::has_moved() {
   return true;
 }
 
-void MpiWork::throw_late() const {
+void MpiWork::throw_late() {
   check_mpi(mpi_error_, plan_.operation);
   const auto missing = buffers_->handshake.missing_ranks();
-  const auto who = missing.empty() ? std::string("for data of ranks that have all entered it: one of them is stuck, or the network is")
-                                   : "for " + name_ranks(missing) + ", gone, stuck or elsewhere";
-  throw RunError(c10::str(describe(), " waited ", group_->session->timeout_seconds(), " s (parallel.timeout_seconds) ", who));
+  const auto who = missing.empty() ? name_ranks(unfinished_peers()) + ", which entered it: stuck since, or the network is"
+                                   : name_ranks(missing) + ", gone, stuck or elsewhere";
+  throw RunError(c10::str(describe(), " waited ", group_->session->timeout_seconds(), " s (parallel.timeout_seconds) for ", who));
+}
+
+std::vector<int64_t> MpiWork::unfinished_peers() {
+  std::vector<int64_t> peers;
+  for (size_t i = num_done_; i < requests_.size(); ++i) {
+    int done = 0;
+    if (MPI_Test(&requests_[i], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && done) continue;
+    peers.push_back(group_->world_ranks[static_cast<size_t>(request_peers_[i])]);
+  }
+  std::sort(peers.begin(), peers.end());
+  peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
+  return peers;
 }
 
 }  // namespace switchyard

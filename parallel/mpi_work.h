@@ -24,8 +24,11 @@ class MpiWork : public Work {
   void wait() override;
 
   const char* operation() const { return plan_.operation; }
-  /// For MPI to fill in.
-  MPI_Request* new_request() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+  /// For MPI to fill in. peer: whose part it takes.
+  MPI_Request* new_request(int64_t peer) {
+    request_peers_.push_back(peer);
+    return &requests_.emplace_back(MPI_REQUEST_NULL);
+  }
 
   std::function<void()> after;  ///< what is left to do once the bytes are here
 
@@ -42,12 +45,15 @@ class MpiWork : public Work {
   bool is_done();
   bool has_moved();
   std::string describe() const { return switchyard::describe(plan_, group_->world_ranks); }
-  [[noreturn]] void throw_late() const;
+  [[noreturn]] void throw_late();
+  /// Peers with whom bytes have not moved yet, as ranks of the world.
+  std::vector<int64_t> unfinished_peers();
 
   MpiGroupPtr group_;
   ExchangePlan plan_;
   std::unique_ptr<Buffers> buffers_;
   std::vector<MPI_Request> requests_;
+  std::vector<int64_t> request_peers_;
   size_t num_done_ = 0;  ///< of the requests, in their order
   State state_ = State::kUnderWay;
   int mpi_error_ = MPI_SUCCESS;

@@ -1,7 +1,7 @@
 # What the CUDA kernels are compiled with (nvcc and its headers) and linked to: CUDA::libraries, the runtime and cuBLAS. All of the version that
 # torch_cuda was built for where its wheel is: scripts/setup.sh --cuda puts nvcc beside it. A toolkit's only where LibTorch brings none.
 file(GLOB cuda_of_wheel ${LIBTORCH_ROOT}/../nvidia/cu[0-9]*)
-find_program(nvcc nvcc NO_CACHE HINTS ENV CUDACXX PATHS ${cuda_of_wheel}/bin NO_DEFAULT_PATH)
+find_program(nvcc nvcc NO_CACHE PATHS ${cuda_of_wheel}/bin NO_DEFAULT_PATH)
 find_program(nvcc nvcc NO_CACHE PATHS /usr/local/cuda/bin)
 if(NOT CMAKE_CUDA_COMPILER AND NOT nvcc)
   message(FATAL_ERROR "No nvcc, which compiles the CUDA kernels: run scripts/setup.sh --cuda, or name one with -DCMAKE_CUDA_COMPILER=...")

@@ -5,6 +5,7 @@
 
 #include "core/cuda/gated_kernels.h"
 #include "core/cuda/row_kernels.h"
+#include "core/dtypes.h"
 #include "core/kernels/gated_kernels.h"
 #include "core/row_ops.h"
 #include "tests/tensors.h"
@@ -17,10 +18,6 @@ const std::vector<at::ScalarType> kDtypes = {at::kDouble, at::kFloat, at::kBFloa
 
 /// With and without rows of whole packs, shorter than a warp, and longer by more than one.
 const std::vector<int64_t> kWidths = {1, 8, 31, 32, 64, 100, 129};
-
-at::Tensor wide_normal(at::IntArrayRef sizes, uint64_t seed, at::ScalarType dtype) {
-  return normal(sizes, seed, dtype == at::kDouble ? at::kDouble : at::kFloat);
-}
 
 /// Rows that begin one element behind an aligned place.
 at::Tensor misaligned(const at::Tensor& tensor) {
@@ -47,7 +44,7 @@ TEST(CudaRowKernels, Gather) {
 TEST(CudaRowKernels, Sum) {
   for (const auto dtype : kDtypes) {
     for (const int64_t width : kWidths) {
-      const auto rows_RD = normal({6, width}, 2, dtype), weight_TK = wide_normal({4, 2}, 3, dtype);
+      const auto rows_RD = normal({6, width}, 2, dtype), weight_TK = normal({4, 2}, 3, wide_dtype(dtype));
       for (const auto& weight : {weight_TK, at::Tensor()}) {
         for (const auto& from : {rows_RD, misaligned(rows_RD)}) {
           const auto y_TD = at::empty({4, width}, rows_RD.options());
@@ -64,7 +61,7 @@ TEST(CudaRowKernels, Dot) {
   for (const auto dtype : kDtypes) {
     for (const int64_t width : kWidths) {
       const auto rows_RD = normal({6, width}, 4, dtype), grad_TD = normal({4, width}, 5, dtype);
-      const auto weight_TK = wide_normal({4, 2}, 6, dtype).requires_grad_();
+      const auto weight_TK = normal({4, 2}, 6, wide_dtype(dtype)).requires_grad_();
       combine_rows(rows_RD, slots(), weight_TK).backward(grad_TD);
       const auto dot_TK = at::empty({4, 2}, weight_TK.options().requires_grad(false));
       cuda::dot_rows_out(dot_TK, rows_RD, slots(), grad_TD);

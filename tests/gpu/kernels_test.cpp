@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/activation.h"
+#include "core/dtypes.h"
 #include "core/row_ops.h"
 #include "tests/core/expert_cases.h"
 #include "tests/gpu/gpu.h"
@@ -18,7 +19,7 @@ TEST(GpuKernels, MoveAndAddRowsWithTheBitsOfTheCpu) {
   for (const auto dtype : kDtypes) {
     for (const int64_t width : {1, 33, 512}) {
       const auto rows_RD = normal({6, width}, 11, dtype), grad_TD = normal({4, width}, 13, dtype);
-      const auto weight_TK = normal({4, 2}, 12, dtype == at::kDouble ? at::kDouble : at::kFloat);
+      const auto weight_TK = normal({4, 2}, 12, wide_dtype(dtype));
       const auto combine = [&](at::Device device) {
         auto rows = rows_RD.to(device).requires_grad_(), weight = weight_TK.to(device).requires_grad_();
         const auto y = combine_rows(rows, slot_TK.to(device), weight);

@@ -12,18 +12,28 @@
 namespace switchyard {
 namespace {
 
-/// Rows that a thread takes at once, so that experts of any load keep all threads busy. A row has the same bits in a block of any size
-/// that is a multiple of kRowMultiple.
-constexpr int64_t kBlockRows = 256;
-static_assert(kBlockRows % kRowMultiple == 0);
+/// A thread gets at least this many shares of a whole, so that those who finish early can take one more.
+constexpr int64_t kSharesOfThread = 3;
+/// Rows with which a product reaches its speed.
+constexpr int64_t kLeastBlockRows = 256;
+static_assert(kLeastBlockRows % kRowMultiple == 0);
 
 bool uses_threads() {
   return at::get_num_threads() > 1;
 }
 
-/// Blocks for the threads; with one thread nothing is gained by cutting.
-std::vector<RowBlock> blocks_for_threads(const std::vector<int64_t>& row_counts_e) {
-  return uses_threads() ? row_blocks(row_counts_e, kBlockRows) : row_blocks(row_counts_e);
+/// Of `work` in all, what a thread should take at once.
+int64_t share_of_thread(int64_t work) {
+  return work / (kSharesOfThread * at::get_num_threads());
+}
+
+/// Blocks for the threads, the longest first, so that what comes last is short; with one thread nothing is gained by cutting. A row has
+/// the same bits in a block of any size that is a multiple of kRowMultiple.
+std::vector<RowBlock> blocks_for_threads(const std::vector<int64_t>& row_counts_e, int64_t num_rows) {
+  if (!uses_threads()) return row_blocks(row_counts_e);
+  auto blocks = row_blocks(row_counts_e, std::max(kLeastBlockRows, padded_rows(share_of_thread(num_rows))));
+  std::stable_sort(blocks.begin(), blocks.end(), [](const RowBlock& a, const RowBlock& b) { return a.rows > b.rows; });
+  return blocks;
 }
 
 /// The gradient of stacked weights, expert by expert: added to a sum, or a tensor of its own for autograd.
@@ -62,15 +72,48 @@ class StackedGradient {
   at::Tensor sum_eOI_, whole_eOI_;
 };
 
-/// grad_out^T in for every expert; the rows of a matrix are independent of each other, so that threads may share them.
-void add_products(StackedGradient& gradient, const at::Tensor& grad_out_RO, const at::Tensor& in_RI,
-                  const std::vector<int64_t>& row_counts_e) {
-  const auto experts = row_blocks(row_counts_e);
-  const int64_t O = grad_out_RO.size(1), parts = uses_threads() && O % (2 * kRowMultiple) == 0 ? 2 : 1;
-  for_each_task(static_cast<int64_t>(experts.size()) * parts, [&](int64_t task) {
-    const auto [expert, first, rows] = experts[task / parts];
-    gradient.take(expert, grad_out_RO.narrow(0, first, rows), in_RI.narrow(0, first, rows), task % parts * (O / parts), O / parts);
-  });
+/// grad_out^T in for every expert.
+struct StackedProduct {
+  StackedGradient& gradient;
+  at::Tensor grad_out_RO, in_RI;
+};
+
+/// Some rows of an expert's matrix.
+struct GradientTask {
+  const StackedProduct* product;
+  RowBlock expert;
+  int64_t begin, count;
+
+  int64_t work() const { return expert.rows * count * product->in_RI.size(1); }
+  void run() const {
+    const auto part = [this](const at::Tensor& whole) { return whole.narrow(0, expert.first, expert.rows); };
+    product->gradient.take(expert.expert, part(product->grad_out_RO), part(product->in_RI), begin, count);
+  }
+};
+
+/// The rows of a matrix are independent of each other, so that threads may share those of an expert with a great load.
+std::vector<GradientTask> gradient_tasks(const std::vector<StackedProduct>& products, const std::vector<int64_t>& row_counts_e) {
+  std::vector<GradientTask> whole, tasks;
+  int64_t work = 0;
+  for (const auto& product : products) {
+    for (const auto& expert : row_blocks(row_counts_e)) {
+      whole.push_back({&product, expert, 0, product.grad_out_RO.size(1)});
+      work += whole.back().work();
+    }
+  }
+  for (const auto& task : whole) {
+    int64_t parts = 1;
+    while (uses_threads() && task.work() / parts > share_of_thread(work) && task.count % (2 * parts * kRowMultiple) == 0) parts *= 2;
+    const int64_t count = task.count / parts;
+    for (int64_t part = 0; part < parts; ++part) tasks.push_back({task.product, task.expert, part * count, count});
+  }
+  std::stable_sort(tasks.begin(), tasks.end(), [](const GradientTask& a, const GradientTask& b) { return a.work() > b.work(); });
+  return tasks;
+}
+
+void add_products(const std::vector<StackedProduct>& products, const std::vector<int64_t>& row_counts_e) {
+  const auto tasks = gradient_tasks(products, row_counts_e);
+  for_each_task(static_cast<int64_t>(tasks.size()), [&](int64_t task) { tasks[task].run(); });
 }
 
 }  // namespace
@@ -99,7 +142,7 @@ ExpertOutputs outputs_by_blocks(const ExpertComputation& computation) {
   const auto& weights = computation.weights;
   const auto options = computation.x_RD.options();
   ExpertOutputs outputs{at::empty_like(computation.x_RD), at::empty({computation.x_RD.size(0), weights.up_eWD.size(1)}, options)};
-  const auto blocks = blocks_for_threads(computation.row_counts_e);
+  const auto blocks = blocks_for_threads(computation.row_counts_e, computation.x_RD.size(0));
   for_each_task(static_cast<int64_t>(blocks.size()), [&](int64_t task) {
     const auto [expert, first, rows] = blocks[task];
     const auto part = [first = first, rows = rows](const at::Tensor& whole) { return whole.narrow(0, first, rows); };
@@ -120,7 +163,7 @@ ExpertGradients gradients_by_blocks(const ExpertComputation& computation, const 
   const auto& row_counts_e = computation.row_counts_e;
   auto grad_x_RD = at::empty_like(computation.x_RD), grad_up_RW = at::empty_like(up_RW);
   auto activation_RF = at::empty({up_RW.size(0), weights.down_eDF.size(2)}, up_RW.options());
-  const auto blocks = blocks_for_threads(row_counts_e);
+  const auto blocks = blocks_for_threads(row_counts_e, computation.x_RD.size(0));
   for_each_task(static_cast<int64_t>(blocks.size()), [&](int64_t task) {
     const auto [expert, first, rows] = blocks[task];
     const auto part = [first = first, rows = rows](const at::Tensor& whole) { return whole.narrow(0, first, rows); };
@@ -135,8 +178,7 @@ ExpertGradients gradients_by_blocks(const ExpertComputation& computation, const 
   });
   StackedGradient up_weights(weights.up_eWD, weights.up_sum_eWD, row_counts_e),
       down_weights(weights.down_eDF, weights.down_sum_eDF, row_counts_e);
-  add_products(up_weights, grad_up_RW, computation.x_RD, row_counts_e);
-  add_products(down_weights, grad_y_RD, activation_RF, row_counts_e);
+  add_products({{up_weights, grad_up_RW, computation.x_RD}, {down_weights, grad_y_RD, activation_RF}}, row_counts_e);
   return {grad_x_RD, up_weights.for_autograd(), down_weights.for_autograd(), sums_by_expert(weights.up_bias_eW, grad_up_RW, row_counts_e),
           sums_by_expert(weights.down_bias_eD, grad_y_RD, row_counts_e)};
 }

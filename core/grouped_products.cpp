@@ -1,5 +1,6 @@
 #include "core/grouped_products.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
 
@@ -20,9 +21,8 @@ bool has_whole_units(const at::Tensor& x_RI, int64_t other_width) {
   return x_RI.size(1) * x_RI.element_size() % kUnitBytes == 0 && other_width * x_RI.element_size() % kUnitBytes == 0;
 }
 
-bool goes_to_grouped_mm(const at::Tensor& x_RI, int64_t other_width) {
-  return x_RI.is_cpu() || (cuda::has_grouped_kernel(x_RI) && has_whole_units(x_RI, other_width));
-}
+/// The most experts that LibTorch's kernel takes (aten/src/ATen/native/cuda/GroupMM.cu).
+constexpr int64_t kMostGroups = 1023;
 
 /// Without rows there is nothing to multiply, and nobody has to be able to.
 void multiply(const std::vector<MatrixProduct>& products, bool adds) {
@@ -39,9 +39,14 @@ ExpertGroups::ExpertGroups(const std::vector<int64_t>& row_counts_e, at::Device 
   end_e_ = count_e_.cumsum(0).to(at::kInt);
 }
 
+bool ExpertGroups::go_to_grouped_mm(const at::Tensor& x_RI, int64_t other_width) const {
+  if (num_rows_ == 0) return false;
+  return x_RI.is_cpu() || (count_e_.size(0) <= kMostGroups && cuda::has_grouped_kernel(x_RI) && has_whole_units(x_RI, other_width));
+}
+
 at::Tensor ExpertGroups::rows(const at::Tensor& x_RI, const at::Tensor& matrix_eIO) const {
   const int64_t O = matrix_eIO.size(2);
-  if (num_rows_ > 0 && goes_to_grouped_mm(x_RI, O)) return at::_grouped_mm(x_RI, matrix_eIO, end_e_);
+  if (go_to_grouped_mm(x_RI, O)) return at::_grouped_mm(x_RI, matrix_eIO, end_e_);
   auto y_RO = at::empty({num_rows_, O}, x_RI.options());
   std::vector<MatrixProduct> products;
   for (const auto& [expert, first, count] : row_blocks(row_counts_e_)) {
@@ -52,7 +57,7 @@ at::Tensor ExpertGroups::rows(const at::Tensor& x_RI, const at::Tensor& matrix_e
 }
 
 at::Tensor ExpertGroups::matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI, at::Tensor sum_eOI) const {
-  const bool adds_at_once = sum_eOI.defined() && sum_eOI.scalar_type() == x_RI.scalar_type() && !goes_to_grouped_mm(x_RI, grad_RO.size(1));
+  const bool adds_at_once = sum_eOI.defined() && sum_eOI.scalar_type() == x_RI.scalar_type() && !go_to_grouped_mm(x_RI, grad_RO.size(1));
   if (adds_at_once) {
     multiply_matrices(grad_RO, x_RI, sum_eOI, /*adds=*/true);
     return {};
@@ -65,14 +70,15 @@ at::Tensor ExpertGroups::matrices(const at::Tensor& grad_RO, const at::Tensor& x
 
 at::Tensor ExpertGroups::products_of_matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI) const {
   at::Tensor product_eOI;
-  if (num_rows_ > 0 && goes_to_grouped_mm(x_RI, grad_RO.size(1))) {
+  if (go_to_grouped_mm(x_RI, grad_RO.size(1))) {
     product_eOI = at::_grouped_mm(grad_RO.t(), x_RI, end_e_);
   } else {
     product_eOI = at::empty({count_e_.size(0), grad_RO.size(1), x_RI.size(1)}, x_RI.options());
     multiply_matrices(grad_RO, x_RI, product_eOI, /*adds=*/false);
   }
   // Whatever stands where there were no rows, NaN too.
-  return product_eOI.masked_fill_((count_e_ == 0).view({-1, 1, 1}), 0);
+  const bool all_have_rows = std::find(row_counts_e_.begin(), row_counts_e_.end(), 0) == row_counts_e_.end();
+  return all_have_rows ? product_eOI : product_eOI.masked_fill_((count_e_ == 0).view({-1, 1, 1}), 0);
 }
 
 void ExpertGroups::multiply_matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI, const at::Tensor& result_eOI, bool adds) const {

@@ -24,6 +24,8 @@ class ExpertGroups {
   at::Tensor by_row(const at::Tensor& bias_eO) const;
 
  private:
+  /// Whether at::_grouped_mm computes them in one kernel.
+  bool go_to_grouped_mm(const at::Tensor& x_RI, int64_t other_width) const;
   at::Tensor products_of_matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI) const;
   void multiply_matrices(const at::Tensor& grad_RO, const at::Tensor& x_RI, const at::Tensor& result_eOI, bool adds) const;
 

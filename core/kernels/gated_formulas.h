@@ -17,14 +17,20 @@ struct GatedResults {
   T activation, grad_gate, grad_up;
 };
 
-/// silu(gate) * up. Forward and backward divide by the same number, so that both give the same activation.
+template <typename T>
+SWITCHYARD_INLINED T sigmoid(T x) {
+  return T(1) / (T(1) + exponential(-x));
+}
+
+/// silu(gate) * up. Forward and backward multiply by the same sigmoid, so that both give the same activation; a division costs more than
+/// the exponential.
 template <typename T>
 struct SwigluFormula {
-  SWITCHYARD_INLINED static T activation(T gate, T up) { return gate / (T(1) + exponential(-gate)) * up; }
+  SWITCHYARD_INLINED static T activation(T gate, T up) { return gate * sigmoid(gate) * up; }
 
   SWITCHYARD_INLINED static GatedResults<T> backward(T grad, T gate, T up) {
-    const T divisor = T(1) + exponential(-gate), sigmoid = T(1) / divisor, silu = gate / divisor;
-    return {silu * up, grad * up * (sigmoid * (T(1) + gate * (T(1) - sigmoid))), grad * silu};
+    const T share = sigmoid(gate), silu = gate * share;
+    return {silu * up, grad * up * (share * (T(1) + gate * (T(1) - share))), grad * silu};
   }
 };
 
@@ -35,13 +41,13 @@ struct ClampedSwigluFormula {
 
   SWITCHYARD_INLINED static T activation(T gate, T up) {
     const T held = at_most(kLimit, gate);
-    return held / (T(1) + exponential(-kSlope * held)) * (at_least(-kLimit, at_most(kLimit, up)) + T(1));
+    return held * sigmoid(kSlope * held) * (at_least(-kLimit, at_most(kLimit, up)) + T(1));
   }
 
   SWITCHYARD_INLINED static GatedResults<T> backward(T grad, T gate, T up) {
     const T held = at_most(kLimit, gate), factor = at_least(-kLimit, at_most(kLimit, up)) + T(1);
-    const T divisor = T(1) + exponential(-kSlope * held), sigmoid = T(1) / divisor, value = held / divisor;
-    const T slope = sigmoid * (T(1) + kSlope * held * (T(1) - sigmoid));
+    const T share = sigmoid(kSlope * held), value = held * share;
+    const T slope = share * (T(1) + kSlope * held * (T(1) - share));
     return {value * factor, grad * factor * slope * choose(gate <= kLimit, T(1), T(0)),
             grad * value * choose(std::abs(up) <= kLimit, T(1), T(0))};
   }

@@ -14,6 +14,11 @@ namespace {
 
 const std::vector<at::ScalarType> kDtypes = {at::kDouble, at::kFloat, at::kBFloat16};
 
+/// With a gradient of its own.
+at::Tensor leaf_on(at::Device device, const at::Tensor& values) {
+  return values.to(device).detach().requires_grad_();
+}
+
 TEST(GpuKernels, MoveAndAddRowsWithTheBitsOfTheCpu) {
   const auto slot_TK = longs({0, 5, -1, 2, 4, 1, -1, -1}).view({4, 2});
   for (const auto dtype : kDtypes) {
@@ -21,7 +26,7 @@ TEST(GpuKernels, MoveAndAddRowsWithTheBitsOfTheCpu) {
       const auto rows_RD = normal({6, width}, 11, dtype), grad_TD = normal({4, width}, 13, dtype);
       const auto weight_TK = normal({4, 2}, 12, wide_dtype(dtype));
       const auto combine = [&](at::Device device) {
-        auto rows = rows_RD.to(device).requires_grad_(), weight = weight_TK.to(device).requires_grad_();
+        auto rows = leaf_on(device, rows_RD), weight = leaf_on(device, weight_TK);
         const auto y = combine_rows(rows, slot_TK.to(device), weight);
         y.backward(grad_TD.to(device));
         return std::array{y.detach().cpu(), rows.grad().cpu(), weight.grad().cpu()};
@@ -39,7 +44,7 @@ TEST(GpuKernels, ActivateWithTheBitsOfTheCpu) {
     for (const auto dtype : kDtypes) {
       const auto up_RW = 4 * normal({37, 66}, 1, dtype), grad_RF = normal({37, 33}, 2, dtype);
       const auto run = [&](at::Device device) {
-        auto up = up_RW.to(device).requires_grad_();
+        auto up = leaf_on(device, up_RW);
         const auto activation = activate(up, kind);
         activation.backward(grad_RF.to(device));
         return std::array{activation.detach().cpu(), up.grad().cpu()};

@@ -2,7 +2,9 @@
 
 #include <limits>
 
+#include "core/attention_blocks.h"
 #include "core/dtypes.h"
+#include "core/kernels/rows.h"
 
 namespace switchyard {
 namespace {
@@ -77,6 +79,7 @@ AttentionPlan plan_attention(const RotaryTable& rotary, const AttentionConfig& c
 
 at::Tensor attend(const at::Tensor& query_BHSd, const at::Tensor& key_BKPd, const at::Tensor& value_BKPv, const at::Tensor& mask,
                   double scale, const at::Tensor& sink_H) {
+  if (!sink_H.defined() && kernels::has_kernels(query_BHSd)) return attend_by_blocks(query_BHSd, key_BKPd, value_BKPv, mask, scale);
   const int64_t group = query_BHSd.size(1) / key_BKPd.size(1);
   const auto widen_heads = [&](const at::Tensor& heads) { return group == 1 ? heads : heads.repeat_interleave(group, /*dim=*/1); };
   const auto key = widen_heads(key_BKPd), value = widen_heads(value_BKPv);

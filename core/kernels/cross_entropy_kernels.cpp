@@ -24,7 +24,8 @@ struct CrossEntropyRow {
       for (int64_t v = 0; v < width; ++v) logit[v] = narrowed<scalar_t>(T(0));
       return;
     }
-    const T greatest = greatest_of(logit, width);
+    const T greatest = greatest_of<T>(
+        width, [=](int64_t v) __attribute__((always_inline)) { return widened(logit[v]); });
     const int64_t target = target_T[t];
     const T at_target = widened(logit[target]) - greatest;
     // Where nothing is lost by it, the exponentials are kept in the place of the logits.
@@ -43,22 +44,6 @@ struct CrossEntropyRow {
       logit[v] = narrowed<scalar_t>(e * share);
     }
     logit[target] = narrowed<scalar_t>(exponential(at_target) * share - T(1));
-  }
-
-  SWITCHYARD_INLINED static T greatest_of(const scalar_t* logit, int64_t width) {
-    constexpr int64_t kLanes = 32;  // four vectors of eight floats
-    T lanes[kLanes];
-#pragma omp simd
-    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = widened(logit[0]);
-    int64_t first = 0;
-    for (; first + kLanes <= width; first += kLanes) {
-#pragma omp simd
-      for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = at_least(widened(logit[first + lane]), lanes[lane]);
-    }
-    T greatest = lanes[0];
-    for (int64_t lane = 1; lane < kLanes; ++lane) greatest = at_least(lanes[lane], greatest);
-    for (int64_t v = first; v < width; ++v) greatest = at_least(widened(logit[v]), greatest);
-    return greatest;
   }
 
   Rows<scalar_t> logits;

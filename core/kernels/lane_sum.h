@@ -1,8 +1,9 @@
-// Sums whose order no machine and no number of threads decides.
+// Sums, and greatest elements, whose order no machine and no number of threads decides.
 #pragma once
 
 #include <cstdint>
 
+#include "core/kernels/arithmetic.h"
 #include "core/kernels/inlined.h"
 
 namespace switchyard::kernels {
@@ -48,5 +49,23 @@ class LaneSum {
     if constexpr (kHalf > 1) add_halves<kHalf / 2>(lanes);
   }
 };
+
+/// The greatest term(d) over d < width, which is positive.
+template <typename T, class Term>
+SWITCHYARD_INLINED T greatest_of(int64_t width, Term term) {
+  constexpr int64_t kLanes = 32;
+  T lanes[kLanes];
+#pragma omp simd
+  for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = term(0);
+  int64_t first = 0;
+  for (; first + kLanes <= width; first += kLanes) {
+#pragma omp simd
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] = at_least(term(first + lane), lanes[lane]);
+  }
+  T greatest = lanes[0];
+  for (int64_t lane = 1; lane < kLanes; ++lane) greatest = at_least(lanes[lane], greatest);
+  for (int64_t d = first; d < width; ++d) greatest = at_least(term(d), greatest);
+  return greatest;
+}
 
 }  // namespace switchyard::kernels

@@ -29,7 +29,7 @@ template <class Kernel>
 
 template <class Kernel>
 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")]] void for_rows_with_avx512(const Kernel& kernel, int64_t begin,
-                                                                                                      int64_t end) {
+                                                                                                        int64_t end) {
   for (int64_t r = begin; r < end; ++r) kernel.row(r);
 }
 

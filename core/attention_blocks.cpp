@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include "core/dtypes.h"
+#include "core/kernels/addition_kernels.h"
 #include "core/kernels/softmax_kernels.h"
 #include "core/parallel_tasks.h"
 
@@ -118,8 +119,8 @@ struct AttendByBlocks : torch::autograd::Function<AttendByBlocks> {
         kernels::softmax_backward_out(share_RN, grad_RN, score_RN, block.rows_of(saved[4].unsqueeze(4)), block.seen(), in.scale);
         auto grad_query = block.of_queries(grad_query_BKgSd);
         grad_query.copy_(at::mm(grad_RN, block.of_keys(in.key_BKPd)).view(grad_query.sizes()));
-        block.of_keys(grad_key_BKPd).add_(at::mm(grad_RN.t(), block.rows_of(in.query_BKgSd)));
-        block.of_keys(grad_value_BKPv).add_(at::mm(share_RN.t(), grad_mixed_Rv));
+        add_to(block.of_keys(grad_key_BKPd), at::mm(grad_RN.t(), block.rows_of(in.query_BKgSd)));
+        add_to(block.of_keys(grad_value_BKPv), at::mm(share_RN.t(), grad_mixed_Rv));
       }
     });
     const auto dtype = in.key_BKPd.scalar_type();

@@ -7,26 +7,32 @@
 #include "core/alignment.h"
 #include "core/dispatcher.h"
 #include "core/expert_computation.h"
+#include "core/kernels/addition_kernels.h"
 #include "core/parallel_tasks.h"
 
 namespace switchyard {
 namespace {
 
-/// Rows that a thread takes at once, so that experts of any load keep all threads busy.
-constexpr int64_t kBlockRows = 256;
-static_assert(kBlockRows % kRowMultiple == 0);
-/// A thread gets at least this many shares of the matrices' gradients, so that who finishes early can take one more.
+/// A thread gets at least this many shares of a whole, so that who finishes early can take one more.
 constexpr int64_t kSharesOfThread = 3;
+/// Fewer rows would slow a product down.
+constexpr int64_t kLeastBlockRows = 256;
+static_assert(kLeastBlockRows % kRowMultiple == 0);
 
 bool uses_threads() {
   return at::get_num_threads() > 1;
 }
 
+/// Of `work` in all, the most that a thread should take at once.
+int64_t share_of_thread(int64_t work) {
+  return work / (kSharesOfThread * at::get_num_threads());
+}
+
 /// Blocks for the threads, the longest first, so that what comes last is short; with one thread nothing is gained by cutting. A row has
 /// the same bits in a block of any size that is a multiple of kRowMultiple.
-std::vector<RowBlock> blocks_for_threads(const std::vector<int64_t>& row_counts_e) {
+std::vector<RowBlock> blocks_for_threads(const std::vector<int64_t>& row_counts_e, int64_t num_rows) {
   if (!uses_threads()) return row_blocks(row_counts_e);
-  auto blocks = row_blocks(row_counts_e, kBlockRows);
+  auto blocks = row_blocks(row_counts_e, std::max(kLeastBlockRows, padded_rows(share_of_thread(num_rows))));
   std::stable_sort(blocks.begin(), blocks.end(), [](const RowBlock& a, const RowBlock& b) { return a.rows > b.rows; });
   return blocks;
 }
@@ -56,7 +62,7 @@ class StackedGradient {
     } else if (place_OI.scalar_type() == in_RI.scalar_type()) {
       place_OI.addmm_(grad_out_OR, in_RI);
     } else {
-      place_OI.add_(at::mm(grad_out_OR, in_RI));
+      add_to(place_OI, at::mm(grad_out_OR, in_RI));
     }
   }
 
@@ -96,10 +102,9 @@ std::vector<GradientTask> gradient_tasks(const std::vector<StackedProduct>& prod
       work += whole.back().work();
     }
   }
-  const int64_t most = work / (kSharesOfThread * at::get_num_threads());
   for (const auto& task : whole) {
     int64_t parts = 1;
-    while (uses_threads() && task.work() / parts > most && task.count % (2 * parts * kRowMultiple) == 0) parts *= 2;
+    while (uses_threads() && task.work() / parts > share_of_thread(work) && task.count % (2 * parts * kRowMultiple) == 0) parts *= 2;
     const int64_t count = task.count / parts;
     for (int64_t part = 0; part < parts; ++part) tasks.push_back({task.product, task.expert, part * count, count});
   }
@@ -138,7 +143,7 @@ ExpertOutputs outputs_by_blocks(const ExpertComputation& computation) {
   const auto& weights = computation.weights;
   const auto options = computation.x_RD.options();
   ExpertOutputs outputs{at::empty_like(computation.x_RD), at::empty({computation.x_RD.size(0), weights.up_eWD.size(1)}, options)};
-  const auto blocks = blocks_for_threads(computation.row_counts_e);
+  const auto blocks = blocks_for_threads(computation.row_counts_e, computation.x_RD.size(0));
   for_each_task(static_cast<int64_t>(blocks.size()), [&](int64_t task) {
     const auto [expert, first, rows] = blocks[task];
     const auto part = [first = first, rows = rows](const at::Tensor& whole) { return whole.narrow(0, first, rows); };
@@ -159,7 +164,7 @@ ExpertGradients gradients_by_blocks(const ExpertComputation& computation, const 
   const auto& row_counts_e = computation.row_counts_e;
   auto grad_x_RD = at::empty_like(computation.x_RD), grad_up_RW = at::empty_like(up_RW);
   auto activation_RF = at::empty({up_RW.size(0), weights.down_eDF.size(2)}, up_RW.options());
-  const auto blocks = blocks_for_threads(row_counts_e);
+  const auto blocks = blocks_for_threads(row_counts_e, computation.x_RD.size(0));
   for_each_task(static_cast<int64_t>(blocks.size()), [&](int64_t task) {
     const auto [expert, first, rows] = blocks[task];
     const auto part = [first = first, rows = rows](const at::Tensor& whole) { return whole.narrow(0, first, rows); };

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include "core/dtypes.h"
+#include "core/kernels/addition_kernels.h"
 #include "core/kernels/cross_entropy_kernels.h"
 #include "core/kernels/rows.h"
 
@@ -28,18 +29,17 @@ at::Tensor turn_into_gradients(at::Tensor logit_TV, const at::Tensor& target_T, 
 /// Adds up what chunks contribute to the weight's gradient; bf16 in fp32.
 class WeightGradient {
  public:
-  WeightGradient(const at::Tensor& weight_VD, bool in_one_chunk)
-      : product_VD_(at::empty_like(weight_VD)),
-        sum_VD_(in_one_chunk ? product_VD_ : at::zeros_like(weight_VD, wide_dtype(weight_VD.scalar_type()))) {}
+  WeightGradient(const at::Tensor& weight_VD, bool in_one_chunk) : product_VD_(at::empty_like(weight_VD)), in_one_chunk_(in_one_chunk) {}
 
   void add(const at::Tensor& grad_logit_TV, const at::Tensor& hidden_TD) {
-    if (sum_VD_.is_same(product_VD_)) {
-      at::mm_out(sum_VD_, grad_logit_TV.t(), hidden_TD);
+    if (!sum_VD_.defined()) {
+      at::mm_out(product_VD_, grad_logit_TV.t(), hidden_TD);
+      sum_VD_ = in_one_chunk_ ? product_VD_ : widen(product_VD_);
     } else if (sum_VD_.scalar_type() == product_VD_.scalar_type()) {
       sum_VD_.addmm_(grad_logit_TV.t(), hidden_TD);
     } else {
       at::mm_out(product_VD_, grad_logit_TV.t(), hidden_TD);
-      sum_VD_.add_(product_VD_);
+      add_to(sum_VD_, product_VD_);
     }
   }
 
@@ -47,6 +47,7 @@ class WeightGradient {
 
  private:
   at::Tensor product_VD_, sum_VD_;
+  bool in_one_chunk_;
 };
 
 struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {

@@ -5,6 +5,7 @@
 #include "core/alignment.h"
 #include "core/dtypes.h"
 #include "core/gradient_room.h"
+#include "core/kernels/addition_kernels.h"
 
 namespace switchyard {
 namespace {
@@ -18,7 +19,7 @@ class GradientArrival : public GradientRoom {
   void operator()(const torch::autograd::Variable& parameter) override {
     at::NoGradGuard no_grad;
     if (parameter.scalar_type() != wide_gradient_.scalar_type() && parameter.grad().defined()) {
-      wide_gradient_.add_(parameter.grad());
+      add_to(wide_gradient_, parameter.grad());
       parameter.mutable_grad().reset();
     }
     tell_();

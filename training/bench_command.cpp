@@ -46,7 +46,7 @@ int bench_command(const BenchOptions& options, const Invocation& invocation) {
   const auto& training = inputs.config.training;
   inputs.device = resolve_device(training.device, invocation.launch.local_rank);
   inputs.dtype = run_dtype(resolve_precision(training.precision, inputs.device));
-  inputs.repetitions = options.repetitions;
+  inputs.repetitions = {.warmup = options.warmup, .timed = options.repetitions};
   inputs.folder = options.folder;
   set_threads(training.threads, invocation.launch);
   inputs.world = make_world(invocation, inputs.device, inputs.config.parallel.timeout_seconds);

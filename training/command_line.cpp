@@ -150,6 +150,9 @@ class CommandLine {
                             bench_names());
     command->add_option("benchmark", bench_.benchmark, "what to measure")->required();
     command->add_option("settings", bench_.settings, "a configuration (YAML) or nothing, then key=value settings and short forms");
+    command->add_option("--warmup", bench_.warmup, "runs of each item before those that are timed")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     command->add_option("--repetitions", bench_.repetitions, "timed runs of each item, taken in turn")
         ->check(CLI::PositiveNumber)
         ->capture_default_str();

@@ -59,7 +59,7 @@ int logits_command(const LogitsOptions& options);
 struct BenchOptions {
   std::string benchmark;
   std::vector<std::string> settings;  ///< a configuration first, or none; then key=value
-  int64_t repetitions = 10;
+  int64_t warmup = 3, repetitions = 10;
   std::string folder = ".";  ///< for `checkpoint`, which writes
   bool json = false;
 };

@@ -14,6 +14,7 @@ namespace {
 template <typename scalar_t>
 struct CrossEntropyRow {
   using T = Wide<scalar_t>;
+  static constexpr bool kKeepsInPlace = std::is_same_v<scalar_t, T>;
 
   SWITCHYARD_INLINED void row(int64_t t) const {
     const int64_t width = logits.width();
@@ -29,20 +30,18 @@ struct CrossEntropyRow {
     const int64_t target = target_T[t];
     const T at_target = widened(logit[target]) - greatest;
     // Where nothing is lost by it, the exponentials are kept in the place of the logits.
-    constexpr bool kKeeps = std::is_same_v<scalar_t, T>;
+    T* exponentials = nullptr;
+    if constexpr (kKeepsInPlace) {
+      exponentials = logit;
+    } else {
+      exponentials = scratch + at::get_thread_num() * width;
+    }
     const T sum = LaneSum<T>::of(
-        width, [=](int64_t v) __attribute__((always_inline)) {
-          const T e = exponential(widened(logit[v]) - greatest);
-          if constexpr (kKeeps) logit[v] = e;
-          return e;
-        });
+        width, [=](int64_t v) __attribute__((always_inline)) { return exponentials[v] = exponential(widened(logit[v]) - greatest); });
     const T share = T(1) / sum;
     nats_T[t] = std::log(sum) - at_target;
 #pragma omp simd
-    for (int64_t v = 0; v < width; ++v) {
-      const T e = kKeeps ? widened(logit[v]) : exponential(widened(logit[v]) - greatest);
-      logit[v] = narrowed<scalar_t>(e * share);
-    }
+    for (int64_t v = 0; v < width; ++v) logit[v] = narrowed<scalar_t>(exponentials[v] * share);
     logit[target] = narrowed<scalar_t>(exponential(at_target) * share - T(1));
   }
 
@@ -50,6 +49,7 @@ struct CrossEntropyRow {
   const int64_t* target_T;
   const bool* mask_T;
   T* nats_T;
+  T* scratch;  ///< [threads, width]; nullptr where exponentials take the place of the logits
 };
 
 void check_targets(const at::Tensor& target_T, int64_t vocab_size) {
@@ -70,8 +70,10 @@ at::Tensor cross_entropy_and_gradient(at::Tensor logit_TV, const at::Tensor& tar
   AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, logit_TV.scalar_type(), "cross_entropy", [&] {
     using T = Wide<scalar_t>;
     nats_T = at::empty({logit_TV.size(0)}, logit_TV.options().dtype(c10::CppTypeToScalarType<T>::value));
+    const int64_t scratch_rows = CrossEntropyRow<scalar_t>::kKeepsInPlace ? 0 : at::get_num_threads();
+    const auto scratch = at::empty({scratch_rows, logit_TV.size(1)}, nats_T.options());
     const CrossEntropyRow<scalar_t> kernel{Rows<scalar_t>(logit_TV), target.const_data_ptr<int64_t>(), mask.const_data_ptr<bool>(),
-                                           nats_T.template data_ptr<T>()};
+                                           nats_T.template data_ptr<T>(), scratch.template data_ptr<T>()};
     for_each_row(logit_TV.size(0), logit_TV.size(1), kernel);
   });
   return nats_T;

@@ -137,10 +137,10 @@ class Peer:
 
 
 class Switchyard:
-    """A contender that is started for each round, and warms itself up."""
+    """A contender that is started for each round, and first computes as many repetitions as the peers have behind them."""
 
     def __init__(self, binary: Path, case: Case):
-        self.binary, self.case, self.process = binary, case, None
+        self.binary, self.case, self.process, self.done = binary, case, None, 0
         self.peak_memory, self.versions, self.limit_ratio, self.tokens = 0, {}, None, None
 
     def wait_until_ready(self) -> None:
@@ -159,7 +159,8 @@ class Switchyard:
         else:
             job = ["step", str(STEP_CONFIG), *sizes.overrides(), f"training.precision={case.dtype}"]
             job += [f"training.threads={case.threads}"]
-        return [*launcher, str(self.binary), "bench", *job, "--repetitions", str(repetitions), "--json"]
+        runs = ["--warmup", str(self.done + 1), "--repetitions", str(repetitions)]
+        return [*launcher, str(self.binary), "bench", *job, *runs, "--json"]
 
     def round(self, repetitions: int, _: float, limit: float) -> list:
         env = environment(self.case.threads, **(AS_ROOT if os.geteuid() == 0 else {}))
@@ -175,6 +176,7 @@ class Switchyard:
             errors.seek(0)
             if self.process.returncode:
                 raise Failed(self.last_words(errors.read().splitlines()))
+        self.done += 1 + repetitions
         return self.read(output)
 
     def last_words(self, lines: list) -> str:

@@ -44,7 +44,8 @@ def circumstances(results: list, options, arguments: list) -> str:
 
 METHOD = """\
 Every contender computes in its turn, round after round, while the others wait. Peers are processes that stay alive and
-do a repetition to warm up in each round; Switchyard is started for each round and warms itself up. Peers get new random
+do a repetition to warm up in each round; Switchyard is started for each round and first computes as many repetitions as
+they have behind them, because kernels are compiled for each number of rows when it is first seen. Peers get new random
 tokens, and so other loads of the experts, at every repetition; these are made outside of the timed part. *min* is of
 all repetitions, *median* the median over rounds of each round's median. *Of the bare GEMMs* is the time of `torch.mm`
 alone, in the same rounds, for the same products of matrices with even rows, over this contender's time.

@@ -50,7 +50,7 @@ TEST(BenchSettings, RefuseWhatHasNoMeaning) {
 BenchInputs small_inputs(std::vector<std::string> settings = {}) {
   settings.insert(settings.begin(),
                   {"d_model=32", "heads=2", "kv_heads=1", "layers=2", "vocab=64", "expert_ffn=16", "experts=4", "tokens=64", "dtype=fp32"});
-  return {.config = load_bench_config("", settings, 1), .world = make_single_communicator(), .repetitions = 2};
+  return {.config = load_bench_config("", settings, 1), .world = make_single_communicator(), .repetitions = {.timed = 2}};
 }
 
 /// All of one rank run, and their reports are JSON with the fields that programs read.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "training/bench/bench_report.h"
+#include "training/bench/measurement.h"
 #include "training/run_config.h"
 
 namespace switchyard {
@@ -15,7 +16,7 @@ struct BenchInputs {
   CommunicatorPtr world;
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
-  int64_t repetitions = 1;
+  Repetitions repetitions = {};
   std::string folder = {};  ///< for files; checkpoint alone writes some, and removes them
 };
 

@@ -68,13 +68,13 @@ double BenchRow::median_seconds() const {
   return median(seconds);
 }
 
-std::vector<BenchRow> measure(const std::vector<BenchItem>& items, int64_t repetitions, Communicator& world, at::Device device) {
+std::vector<BenchRow> measure(const std::vector<BenchItem>& items, const Repetitions& repetitions, Communicator& world, at::Device device) {
   std::vector<BenchRow> rows;
   for (const auto& item : items) {
-    time_run(item, world, device);
+    for (int64_t run = 0; run < repetitions.warmup; ++run) time_run(item, world, device);
     rows.push_back({item, {}, {}});
   }
-  for (int64_t repetition = 0; repetition < repetitions; ++repetition) {
+  for (int64_t run = 0; run < repetitions.timed; ++run) {
     for (auto& row : rows) {
       row.seconds.push_back(time_run(row.item, world, device));
       if (row.item.imbalance) row.imbalance.push_back(row.item.imbalance());

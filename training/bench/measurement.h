@@ -34,8 +34,14 @@ struct BenchRow {
 
 double median(std::vector<double> values);
 
-/// Runs every item once to warm up, then all in turn, `repetitions` times. The ranks start each run together. Collective.
-std::vector<BenchRow> measure(const std::vector<BenchItem>& items, int64_t repetitions, Communicator& world, at::Device device);
+/// Runs of each item.
+struct Repetitions {
+  int64_t warmup = 1;  ///< not timed: the matrix products' library compiles a kernel for each number of rows that it has not seen yet
+  int64_t timed = 1;
+};
+
+/// Warms every item up, then times all in turn. The ranks start each run together. Collective.
+std::vector<BenchRow> measure(const std::vector<BenchItem>& items, const Repetitions& repetitions, Communicator& world, at::Device device);
 
 /// The speed of `row` over that of its limit, by flops, bytes or tokens (the first that both have): the median over repetitions, each
 /// against the limit's run of the same turn. None without a limit.

@@ -1,0 +1,11 @@
+// Adding what products leave to the sums over them, which are of a wider dtype.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace switchyard {
+
+/// sum += term, of the same shape; a term of a narrower dtype is widened element by element, without a copy of it on a CPU.
+void add_to(at::Tensor sum, const at::Tensor& term);
+
+}  // namespace switchyard

@@ -24,7 +24,9 @@ at::Tensor starts_of(const at::Tensor& lengths, int64_t dimension) {
 
 SortedAssignments sort_by_expert(const Routing& routing, int64_t num_tokens) {
   check_lists(routing);
-  const auto key_N = (routing.expert_N * num_tokens + routing.token_N) * routing.num_choices + routing.choice_N;
+  // A rectangle is in the order of tokens and choices already, which a stable sort keeps.
+  const auto key_N =
+      routing.is_rectangle ? routing.expert_N : (routing.expert_N * num_tokens + routing.token_N) * routing.num_choices + routing.choice_N;
   const auto order_N = key_N.argsort(/*stable=*/true, /*dim=*/0, /*descending=*/false);
   // A search in the sorted list: bincount would synchronise on a GPU, and a one-hot sum costs N x E.
   const auto experts = at::arange(routing.num_experts + 1, routing.expert_N.options());
@@ -64,6 +66,7 @@ at::Tensor places_by_chunk(const std::vector<int64_t>& chunk_starts, int64_t num
 }
 
 at::Tensor weights_by_token(const Routing& routing, int64_t num_tokens) {
+  if (routing.is_rectangle) return routing.weight_N.view({num_tokens, routing.num_choices});
   const auto place_N = routing.token_N * routing.num_choices + routing.choice_N;
   return at::zeros({num_tokens * routing.num_choices}, routing.weight_N.options())
       .scatter(0, place_N, routing.weight_N)

@@ -26,10 +26,12 @@ PerToken of_attention(const ModelConfig& config) {
   if (config.sequence_mixer == SequenceMixer::kLstm) return {10.0 * D, 5.0 * D};  // four gates, cell and output
   const auto& attention = config.attention;
   const double v = attention.is_latent() ? as_double(attention.v_head_dim) : d;
+  const double key_heads = attention.is_latent() ? H : as_double(config.num_key_value_heads);
   const double latents =
       attention.is_latent() ? as_double(attention.q_lora_rank + attention.kv_lora_rank + attention.qk_rope_head_dim) : 0.0;
   // The norm's input and output; queries, keys, values, what they mix to.
-  return {2.0 * D + latents + H * (2.0 * d + 2.0 * v), 2.0 * D + H * (2.0 * d + 2.0 * v)};
+  const double mixed = (H + key_heads) * (d + v);
+  return {2.0 * D + latents + mixed, 2.0 * D + mixed};
 }
 
 PerToken of_feed_forward(double D, double F, double W) {

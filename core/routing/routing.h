@@ -21,7 +21,8 @@ struct Routing {
   at::Tensor weight_N;  ///< what the expert's output is multiplied by; max(fp32, run dtype); differentiable
   at::Tensor choice_N;  ///< int64, 0 = first choice
   int64_t num_experts = 0;
-  int64_t num_choices = 0;  ///< choice_N < num_choices
+  int64_t num_choices = 0;    ///< choice_N < num_choices
+  bool is_rectangle = false;  ///< assignment n is choice n % num_choices of token n / num_choices, for all tokens
 };
 
 /// Where the activations come from. Everything that a rule, a mask, a random number or a report may depend on, and nothing of the layout.

@@ -18,6 +18,7 @@ Routing rectangular_routing(const at::Tensor& expert_TK, const at::Tensor& weigh
   routing.choice_N = at::arange(K, options).repeat({T});
   routing.num_experts = num_experts;
   routing.num_choices = K;
+  routing.is_rectangle = true;
   return routing;
 }
 

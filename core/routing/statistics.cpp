@@ -15,15 +15,9 @@ at::Tensor rows_by_sequence(const at::Tensor& value_Tn, int64_t B) {
   return value_Tn.view({B, value_Tn.size(0) / B, value_Tn.size(1)}).to(at::kDouble).sum(1);
 }
 
-/// How many of these assignments of each sequence name each expert; "nowhere" is counted in a column of its own and left out.
-at::Tensor count_by_sequence(const at::Tensor& token_N, const at::Tensor& expert_N, int64_t num_experts, int64_t num_tokens, int64_t B) {
-  const int64_t E = num_experts;
-  const auto key_N = token_N.div(num_tokens / B, /*rounding_mode=*/"floor") * (E + 1) + expert_N;
-  return count_keys(key_N, B * (E + 1)).view({B, E + 1}).narrow(1, 0, E);
-}
-
 /// The values of a token's choices side by side: [T, num_choices].
 at::Tensor by_token(const at::Tensor& value_N, const Routing& routing, int64_t num_tokens) {
+  if (routing.is_rectangle) return value_N.view({num_tokens, routing.num_choices});
   return at::zeros({num_tokens * routing.num_choices}, value_N.options())
       .index_copy_(0, routing.token_N * routing.num_choices + routing.choice_N, value_N)
       .view({num_tokens, routing.num_choices});
@@ -39,37 +33,74 @@ at::Tensor group_visits(const Routing& routing, const SumsShape& shape, int64_t 
   return rows_by_sequence(visits_TG.narrow(1, 0, G), B);
 }
 
+/// Whether `after` is what the router decided, without anything that could have dropped some of it.
+bool drops_nothing(const Routing& before, const Routing& after) {
+  return after.expert_N.is_same(before.expert_N);
+}
+
 void add_counts(RoutingStatistics& statistics, const Routing& before, const Routing& after, const SumsShape& shape, int64_t num_tokens,
                 int64_t B) {
-  const int64_t E = shape.num_experts;
-  const auto first_N = before.expert_N.where(before.choice_N == 0, at::scalar_tensor(E, before.expert_N.options()));
-  statistics.assigned_BE = count_by_sequence(before.token_N, before.expert_N, E, num_tokens, B);
-  statistics.dropped_BE = statistics.assigned_BE - count_by_sequence(after.token_N, after.expert_N, E, num_tokens, B);
-  statistics.first_choice_BE = count_by_sequence(before.token_N, first_N, E, num_tokens, B);
-  statistics.group_visits_BG = group_visits(before, shape, num_tokens, B);
+  // "Nowhere" is counted in a column of its own and left out.
+  const int64_t columns = shape.num_experts + 1;
+  const auto first_key_N = before.token_N.div(num_tokens / B, /*rounding_mode=*/"floor") * columns;
+  const auto count = [&](const at::Tensor& expert_N) {
+    return count_keys(first_key_N + expert_N, B * columns).view({B, columns}).narrow(1, 0, shape.num_experts);
+  };
+  const auto first_choices = [&] {
+    return before.expert_N.where(before.choice_N == 0, at::scalar_tensor(shape.num_experts, before.expert_N.options()));
+  };
+  const auto& assigned_BE = statistics.assigned_BE = count(before.expert_N);
+  statistics.dropped_BE = drops_nothing(before, after) ? at::zeros_like(assigned_BE) : assigned_BE - count(after.expert_N);
+  statistics.first_choice_BE = before.num_choices == 1 ? assigned_BE : count(first_choices());
 }
 
-void add_gate_accounting(RoutingStatistics& statistics, const Routing& before, const Routing& after, const at::Tensor& mask_T, int64_t B) {
-  const int64_t T = mask_T.size(0);
-  const auto wanted_N = before.expert_N < before.num_experts, kept_N = after.expert_N < after.num_experts;
-  const auto weight_N = before.weight_N.detach();
-  statistics.gate_mass_B = sum_by_sequence(by_token(weight_N * wanted_N, before, T).sum(1), B);
-  statistics.dropped_gate_mass_B = sum_by_sequence(by_token(weight_N * wanted_N.logical_xor(kept_N), before, T).sum(1), B);
-  const auto num_kept_T = by_token(kept_N.to(weight_N.scalar_type()), before, T).sum(1);
-  statistics.lost_tokens_B = sum_by_sequence((num_kept_T == 0) * mask_T, B);
+/// What is added up of each token, without a gradient.
+struct TokenValues {
+  at::Tensor visits_T;  ///< 1 where some expert was chosen
+  at::Tensor lost_T, gate_mass_T, dropped_gate_mass_T, entropy_T, margin_T, non_finite_T;
+};
+
+void add_gates(TokenValues& values, const Routing& before, const Routing& after, int64_t num_tokens) {
+  const auto wanted_TK = by_token(before.expert_N < before.num_experts, before, num_tokens);
+  const auto weight_TK = by_token(before.weight_N.detach(), before, num_tokens) * wanted_TK;
+  const auto as_values = [&](const at::Tensor& is_true_T) { return is_true_T.to(weight_TK.scalar_type()); };
+  const auto visits_T = wanted_TK.any(1);
+  values.visits_T = as_values(visits_T);
+  values.gate_mass_T = weight_TK.sum(1);
+  if (drops_nothing(before, after)) {
+    values.lost_T = as_values(visits_T.logical_not());
+    values.dropped_gate_mass_T = at::zeros_like(values.gate_mass_T);
+  } else {
+    const auto kept_TK = by_token(after.expert_N < after.num_experts, after, num_tokens);
+    values.lost_T = as_values(kept_TK.any(1).logical_not());
+    values.dropped_gate_mass_T = (weight_TK * kept_TK.logical_not()).sum(1);
+  }
 }
 
-void add_probability_sums(RoutingStatistics& statistics, const at::Tensor& probability_TE, const at::Tensor& mask_T, int64_t B) {
-  statistics.probability_BE = rows_by_sequence(probability_TE * mask_T.unsqueeze(1), B);
+void add_probabilities(TokenValues& values, const at::Tensor& probability_TE) {
   const auto p_TE = probability_TE.detach();
-  const auto entropy_T = -(p_TE * p_TE.clamp_min(1e-30).log()).sum(1);
-  statistics.entropy_B = sum_by_sequence(entropy_T * mask_T, B);
+  values.entropy_T = (p_TE * p_TE.clamp_min(1e-30).log()).sum(1).neg_();
   if (p_TE.size(1) > 1) {
     const auto best_T2 = std::get<0>(p_TE.topk(2, 1));
-    statistics.margin_B = sum_by_sequence((best_T2.select(1, 0) - best_T2.select(1, 1)) * mask_T, B);
+    values.margin_T = best_T2.select(1, 0) - best_T2.select(1, 1);
   } else {
-    statistics.margin_B = at::zeros_like(statistics.entropy_B);
+    values.margin_T = at::zeros_like(values.entropy_T);
   }
+}
+
+/// All at once: a sum is little work, and a call for each would take longer than that.
+void add_sums(RoutingStatistics& statistics, const TokenValues& values, const at::Tensor& mask_T, int64_t B) {
+  auto value_Tn = at::stack({values.lost_T, values.gate_mass_T, values.dropped_gate_mass_T, values.entropy_T, values.margin_T,
+                             values.non_finite_T, values.visits_T},
+                            1);
+  const auto sum_Bn = rows_by_sequence(value_Tn.mul_(mask_T.unsqueeze(1)), B).unbind(1);
+  statistics.lost_tokens_B = sum_Bn[0];
+  statistics.gate_mass_B = sum_Bn[1];
+  statistics.dropped_gate_mass_B = sum_Bn[2];
+  statistics.entropy_B = sum_Bn[3];
+  statistics.margin_B = sum_Bn[4];
+  statistics.non_finite_B = sum_Bn[5];
+  if (!statistics.group_visits_BG.defined()) statistics.group_visits_BG = sum_Bn[6].unsqueeze(1);
 }
 
 void add_loads(RoutingStatistics& statistics, const RoutingDecision& decision, const SumsShape& shape, const at::Tensor& mask_T,
@@ -93,15 +124,18 @@ at::Tensor domain_sums(const at::Tensor& probability_TE, int64_t num_domains, co
 }
 
 /// Of the maps to experts and to groups, where there are any.
-void add_logit_sums(RoutingStatistics& statistics, const RouterLogits& logits, const at::Tensor& mask_T, int64_t B) {
-  statistics.z_B = at::zeros({B}, mask_T.options().dtype(at::kDouble));
-  auto is_finite_T = at::ones({logits.num_tokens}, logits.options.dtype(at::kBool));
+void add_logits(RoutingStatistics& statistics, TokenValues& values, const RouterLogits& logits, const at::Tensor& mask_T, int64_t B) {
+  at::Tensor is_finite_T;
   for (const auto& map : {logits.expert_TE, logits.group_TG}) {
     if (!map.defined()) continue;
-    statistics.z_B = statistics.z_B + sum_by_sequence(map.logsumexp(1).square() * mask_T, B);
-    is_finite_T = is_finite_T.logical_and(map.detach().isfinite().all(1));
+    const auto z_B = sum_by_sequence(map.logsumexp(1).square() * mask_T, B);
+    statistics.z_B = statistics.z_B.defined() ? statistics.z_B + z_B : z_B;
+    // The sum of finite numbers may overflow, that of zeros and NaN may not.
+    const auto here_T = (map.detach() * 0.0).sum(1) == 0.0;
+    is_finite_T = is_finite_T.defined() ? is_finite_T.logical_and(here_T) : here_T;
   }
-  statistics.non_finite_B = sum_by_sequence(is_finite_T.logical_not() * mask_T, B);
+  if (!statistics.z_B.defined()) statistics.z_B = at::zeros({B}, mask_T.options().dtype(at::kDouble));
+  values.non_finite_T = is_finite_T.defined() ? is_finite_T.logical_not().to(mask_T.scalar_type()) : at::zeros_like(mask_T);
 }
 
 }  // namespace
@@ -121,12 +155,16 @@ RoutingStatistics collect_statistics(const RouterLogits& logits, const RoutingDe
   RoutingStatistics statistics;
   statistics.tokens_B = sum_by_sequence(mask_T, B);
   add_counts(statistics, before.routing, after, shape, T, B);
-  add_probability_sums(statistics, before.probability_TE, mask_T, B);
+  statistics.probability_BE = rows_by_sequence(before.probability_TE * mask_T.unsqueeze(1), B);
   add_loads(statistics, before, shape, mask_T, B);
   statistics.domain_B =
       config.domains > 0 ? domain_sums(before.probability_TE, config.domains, context, mask_T, B) : at::zeros_like(statistics.tokens_B);
-  add_logit_sums(statistics, logits, mask_T, B);
-  add_gate_accounting(statistics, before.routing, after, mask_T, B);
+  if (shape.num_groups > 1) statistics.group_visits_BG = group_visits(before.routing, shape, T, B);
+  TokenValues values;
+  add_gates(values, before.routing, after, T);
+  add_probabilities(values, before.probability_TE);
+  add_logits(statistics, values, logits, mask_T, B);
+  add_sums(statistics, values, mask_T, B);
   statistics.nested_assigned_BM = statistics.nested_probability_BM = at::zeros({B, 0}, logits.options.dtype(at::kDouble));
   return statistics;
 }

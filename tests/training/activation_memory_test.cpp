@@ -23,8 +23,9 @@ TEST(ActivationBytes, GrowWithTokensAndWidthOfTheDtype) {
 TEST(ActivationBytes, AreWhatTheFormulaSaysForOneDenseBlock) {
   auto config = tiny_config(/*moe=*/false);
   config.num_layers = 1;
-  // D 16, four heads of 4, width 24: attention 2 D + 4 x 16, feed-forward 2 D + 3 x 24; twice D behind the last block.
-  constexpr double kNumbers = 2 * 16 + 4 * 16 + 2 * 16 + 3 * 24 + 2 * 16;
+  // D 16, heads of 4, four of queries and two of keys, width 24: attention 2 D + 6 x 8, feed-forward 2 D + 3 x 24; twice D behind the last
+  // block.
+  constexpr double kNumbers = 2 * 16 + 6 * 8 + 2 * 16 + 3 * 24 + 2 * 16;
   EXPECT_DOUBLE_EQ(activation_bytes(config, 10, at::kFloat, Recompute::kNone).kept, 4.0 * 10 * kNumbers);
 }
 

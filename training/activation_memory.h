@@ -18,8 +18,8 @@ struct ActivationBytes {
   double total() const { return kept + one_block + loss; }
 };
 
-/// For `tokens` tokens on this rank, when every expert gets equally many. Left out: the probabilities that attention with sinks keeps, and on
-/// a GPU with a mask.
+/// For `tokens` tokens on this rank, when every expert gets equally many. Left out: the probabilities that attention with sinks keeps, and
+/// on a GPU attention with a mask.
 ActivationBytes activation_bytes(const ModelConfig& config, int64_t tokens, at::ScalarType dtype, Recompute recompute);
 
 }  // namespace switchyard

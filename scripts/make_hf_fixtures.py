@@ -5,8 +5,8 @@ Writes OUT/VARIANT for each variant (or those named with --only): config.json an
 expected.safetensors with input_ids, labels, logits, lm_loss, loss (with the balancing loss), router_logits.N, grad.NAME of the loss, and
 aux_loss, attention_mask, aux_loss_masked, logits_masked where the family has a balancing loss. Sizes and weights depend on the seed and the
 variant's name (hf_variants.py) alone. Weights are large, so that every part shows in the logits, and drawn again until rounding can neither
-flip a routing decision (none is closer than --margin) nor move a logit by much (one more rounding of every weight moves none by --shift). It
-runs in .venv-verify, made by scripts/setup.sh --verify.
+flip a routing decision (none is closer than --margin) nor move a logit by much (one more rounding of every weight moves none by --shift), nor a
+gradient (fp32 and fp64 give the same but for --gradient-shift of its norm). It runs in .venv-verify, made by scripts/setup.sh --verify.
 """
 
 import argparse
@@ -110,6 +110,17 @@ def shift_by_rounding(model, ids, seed):
     return largest
 
 
+def gradient_error(model, ids, labels):
+    """How far the gradients of fp32 are from those of fp64, of each one's norm. Some are sums of terms that cancel."""
+    def gradients(model):
+        run_model(model, ids, labels)[0].loss.backward()
+        return [value.grad.double() for value in model.parameters() if value.grad is not None]
+
+    approximate, exact = gradients(copy.deepcopy(model)), gradients(copy.deepcopy(model).double())
+    largest = max(value.norm().item() for value in exact)
+    return max((a - b).norm().item() / max(b.norm().item(), 1e-4 * largest) for a, b in zip(approximate, exact))
+
+
 def run_model(model, ids, labels, mask=None):
     has_experts = hasattr(model.config, "num_experts_per_tok")
     more = {"output_router_logits": True} if has_experts else {}
@@ -196,9 +207,11 @@ def draw_model(name, own_seed, rounding, limits):
         with torch.no_grad():
             output, has_experts = run_model(model, ids, labels)
         closest = closest_decision(model, output.router_logits) if has_experts else float("inf")
-        if closest > limits.margin and shift_by_rounding(model, ids, own_seed) < limits.shift:
+        if (closest > limits.margin and shift_by_rounding(model, ids, own_seed) < limits.shift
+                and gradient_error(model, ids, labels) < limits.gradient_shift):
             return model, ids, labels, closest, attempt + 1
-    sys.exit(f"{name}: no draw with decisions further than {limits.margin} apart and logits that rounding moves by less than {limits.shift}")
+    sys.exit(f"{name}: no draw with decisions further than {limits.margin} apart, and with logits and gradients that rounding moves by less "
+             f"than {limits.shift} and {limits.gradient_shift}")
 
 
 def make(name, folder, seed, limits):
@@ -224,6 +237,7 @@ def main():
     parser.add_argument("--only", nargs="+", choices=list(variants()), default=list(variants()))
     parser.add_argument("--margin", type=float, default=2e-3)
     parser.add_argument("--shift", type=float, default=1.5e-5)
+    parser.add_argument("--gradient-shift", type=float, default=1.5e-5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()

@@ -54,7 +54,6 @@ class QueryBlock {
         count_(std::min(operands.queries_of_block(), operands.queries() - first_)),
         num_keys_(operands.mask_BSP.defined() ? operands.keys() : first_ + count_) {}
 
-  int64_t num_keys() const { return num_keys_; }
   int64_t rows() const { return operands_.heads_of_key() * count_; }
 
   /// This block's part of a tensor [B, K, g, S, ...].

@@ -118,8 +118,8 @@ struct AttendByBlocks : torch::autograd::Function<AttendByBlocks> {
         kernels::softmax_backward_out(share_RN, grad_RN, score_RN, block.rows_of(saved[4].unsqueeze(4)), block.seen(), in.scale);
         auto grad_query = block.of_queries(grad_query_BKgSd);
         grad_query.copy_(at::mm(grad_RN, block.of_keys(in.key_BKPd)).view(grad_query.sizes()));
-        add_to(block.of_keys(grad_key_BKPd), at::mm(grad_RN.t(), block.rows_of(in.query_BKgSd)));
-        add_to(block.of_keys(grad_value_BKPv), at::mm(share_RN.t(), grad_mixed_Rv));
+        kernels::add_to(block.of_keys(grad_key_BKPd), at::mm(grad_RN.t(), block.rows_of(in.query_BKgSd)));
+        kernels::add_to(block.of_keys(grad_value_BKPv), at::mm(share_RN.t(), grad_mixed_Rv));
       }
     });
     const auto dtype = in.key_BKPd.scalar_type();

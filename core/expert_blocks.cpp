@@ -62,7 +62,7 @@ class StackedGradient {
     } else if (place_OI.scalar_type() == in_RI.scalar_type()) {
       place_OI.addmm_(grad_out_OR, in_RI);
     } else {
-      add_to(place_OI, at::mm(grad_out_OR, in_RI));
+      kernels::add_to(place_OI, at::mm(grad_out_OR, in_RI));
     }
   }
 

@@ -39,7 +39,7 @@ class WeightGradient {
       sum_VD_.addmm_(grad_logit_TV.t(), hidden_TD);
     } else {
       at::mm_out(product_VD_, grad_logit_TV.t(), hidden_TD);
-      add_to(sum_VD_, product_VD_);
+      kernels::add_to(sum_VD_, product_VD_);
     }
   }
 

@@ -19,7 +19,7 @@ class GradientArrival : public GradientRoom {
   void operator()(const torch::autograd::Variable& parameter) override {
     at::NoGradGuard no_grad;
     if (parameter.scalar_type() != wide_gradient_.scalar_type() && parameter.grad().defined()) {
-      add_to(wide_gradient_, parameter.grad());
+      kernels::add_to(wide_gradient_, parameter.grad());
       parameter.mutable_grad().reset();
     }
     tell_();

@@ -6,7 +6,7 @@
 #include "core/kernels/rows.h"
 #include "core/kernels/vectorised.h"
 
-namespace switchyard {
+namespace switchyard::kernels {
 namespace {
 
 struct AddWidenedRow {
@@ -15,16 +15,16 @@ struct AddWidenedRow {
     const c10::BFloat16* from = term[r];
     const int64_t width = sum.width();
 #pragma omp simd
-    for (int64_t d = 0; d < width; ++d) to[d] += kernels::widened(from[d]);
+    for (int64_t d = 0; d < width; ++d) to[d] += widened(from[d]);
   }
 
-  kernels::Rows<float> sum;
-  kernels::Rows<const c10::BFloat16> term;
+  Rows<float> sum;
+  Rows<const c10::BFloat16> term;
 };
 
 bool has_kernel(const at::Tensor& sum, const at::Tensor& term) {
   return sum.is_cpu() && sum.scalar_type() == at::kFloat && term.scalar_type() == at::kBFloat16 && sum.dim() > 0 &&
-         sum.sizes() == term.sizes() && kernels::RowLayout::fits(sum) && kernels::RowLayout::fits(term);
+         sum.sizes() == term.sizes() && RowLayout::fits(sum) && RowLayout::fits(term);
 }
 
 }  // namespace
@@ -34,8 +34,8 @@ void add_to(at::Tensor sum, const at::Tensor& term) {
     sum.add_(term);
     return;
   }
-  const AddWidenedRow kernel{kernels::Rows<float>(sum), kernels::Rows<const c10::BFloat16>(term)};
-  kernels::for_each_row(kernel.sum.num_rows(), kernel.sum.width(), kernel);
+  const AddWidenedRow kernel{Rows<float>(sum), Rows<const c10::BFloat16>(term)};
+  for_each_row(kernel.sum.num_rows(), kernel.sum.width(), kernel);
 }
 
-}  // namespace switchyard
+}  // namespace switchyard::kernels

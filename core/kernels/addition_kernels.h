@@ -3,9 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace switchyard {
+namespace switchyard::kernels {
 
 /// sum += term, of the same shape; a term of a narrower dtype is widened element by element, without a copy of it on a CPU.
 void add_to(at::Tensor sum, const at::Tensor& term);
 
-}  // namespace switchyard
+}  // namespace switchyard::kernels

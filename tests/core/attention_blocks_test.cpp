@@ -136,13 +136,13 @@ TEST(AddTo, WidensEachElement) {
     const auto term = normal({5, width}, 1, at::kBFloat16), start = normal({5, width}, 2, at::kFloat);
     const auto expected = start + term.to(at::kFloat);
     auto dense = start.clone(), apart = scattered(start), columns = start.t().clone().t();
-    add_to(dense, term);
-    add_to(apart, scattered(term));
-    add_to(columns, term);
+    kernels::add_to(dense, term);
+    kernels::add_to(apart, scattered(term));
+    kernels::add_to(columns, term);
     for (const auto& sum : {dense, apart, columns}) expect_equal(sum, expected);
   }
   auto wide = at::ones({3}, at::kDouble);
-  add_to(wide, at::full({3}, 0.5, at::kFloat));
+  kernels::add_to(wide, at::full({3}, 0.5, at::kFloat));
   expect_equal(wide, at::full({3}, 1.5, at::kDouble));
 }
 

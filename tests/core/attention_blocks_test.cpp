@@ -100,7 +100,7 @@ TEST_P(AttentionBlocks, GiveASequenceItsOwnBitsInAnyBatchWithAnyThreads) {
 INSTANTIATE_TEST_SUITE_P(Shapes, AttentionBlocks,
                          ::testing::Values(AttentionShape{"one_block", 2, 2, 2, 33, 33, 8, 8, false},
                                            AttentionShape{"grouped_in_three_blocks", 2, 4, 2, 600, 600, 16, 16, false},
-                                           AttentionShape{"one_key_head_wide_values", 1, 6, 1, 190, 190, 8, 24, false},
+                                           AttentionShape{"one_key_head_wide_values", 2, 6, 1, 190, 190, 8, 24, false},
                                            AttentionShape{"masked", 2, 4, 2, 530, 530, 8, 8, true},
                                            AttentionShape{"after_past_tokens", 2, 4, 2, 3, 70, 8, 8, true},
                                            AttentionShape{"one_token", 2, 4, 4, 1, 1, 8, 8, false}),

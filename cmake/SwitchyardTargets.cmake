@@ -4,6 +4,7 @@ function(switchyard_options target)
   target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include>)
   target_compile_features(${target} PUBLIC cxx_std_20)
   # -fopenmp: without it at::parallel_for is serial and says nothing. -fno-math-errno: sqrt would block vectorisation.
+  # -ffp-contract=off: core/kernels/vectorised.h says why.
   target_compile_options(${target} PRIVATE -Wall -Wextra $<$<BOOL:${SWITCHYARD_WERROR}>:-Werror> -fopenmp -fno-math-errno -ffp-contract=off)
   target_link_libraries(${target} PRIVATE gomp)
   target_compile_definitions(${target} PRIVATE OMPI_SKIP_MPICXX)

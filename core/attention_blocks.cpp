@@ -63,7 +63,8 @@ class QueryBlock {
   /// The keys that some query of the block sees, of a tensor [B, K, P, ...].
   at::Tensor of_keys(const at::Tensor& x_BKP) const { return x_BKP[b_][k_].narrow(0, 0, num_keys_); }
 
-  at::Tensor scores() const { return at::mm(widen(rows_of(operands_.query_BKgSd)), of_keys(operands_.wide_key_BKPd).t()); }
+  at::Tensor query() const { return rows_of(operands_.query_BKgSd); }
+  at::Tensor scores(const at::Tensor& query_Rd) const { return at::mm(widen(query_Rd), of_keys(operands_.wide_key_BKPd).t()); }
 
   kernels::SeenKeys seen() const {
     return {count_, first_ + 1, operands_.mask_BSP.defined() ? operands_.mask_BSP[b_].narrow(0, first_, count_) : at::Tensor()};
@@ -89,7 +90,7 @@ struct AttendByBlocks : torch::autograd::Function<AttendByBlocks> {
     const auto mixed_BKgSv = by_token(in, value_BKPv.size(3));
     for_each_task(in.sequences() * in.key_heads() * in.blocks(), [&](int64_t task) {
       const QueryBlock block(in, task / in.blocks(), task % in.blocks());
-      const auto score_RN = block.scores(), lse_R = at::empty({block.rows()}, score_RN.options());
+      const auto score_RN = block.scores(block.query()), lse_R = at::empty({block.rows()}, score_RN.options());
       const auto share_RN = at::empty(score_RN.sizes(), value_BKPv.options());
       kernels::softmax_out(share_RN, lse_R, score_RN, block.seen(), scale);
       auto lse = block.of_queries(lse_BKgS), mixed = block.of_queries(mixed_BKgSv);
@@ -112,13 +113,13 @@ struct AttendByBlocks : torch::autograd::Function<AttendByBlocks> {
     for_each_task(in.sequences() * in.key_heads(), [&](int64_t head) {
       for (int64_t index = 0; index < in.blocks(); ++index) {
         const QueryBlock block(in, head, index);
-        const auto grad_mixed_Rv = block.rows_of(grad_mixed_BKgSv), score_RN = block.scores();
+        const auto grad_mixed_Rv = block.rows_of(grad_mixed_BKgSv), query_Rd = block.query(), score_RN = block.scores(query_Rd);
         const auto share_RN = at::empty(score_RN.sizes(), in.key_BKPd.options());
         const auto grad_RN = at::mm(grad_mixed_Rv, block.of_keys(in.value_BKPv).t());
         kernels::softmax_backward_out(share_RN, grad_RN, score_RN, block.rows_of(saved[4].unsqueeze(4)), block.seen(), in.scale);
         auto grad_query = block.of_queries(grad_query_BKgSd);
         grad_query.copy_(at::mm(grad_RN, block.of_keys(in.key_BKPd)).view(grad_query.sizes()));
-        kernels::add_to(block.of_keys(grad_key_BKPd), at::mm(grad_RN.t(), block.rows_of(in.query_BKgSd)));
+        kernels::add_to(block.of_keys(grad_key_BKPd), at::mm(grad_RN.t(), query_Rd));
         kernels::add_to(block.of_keys(grad_value_BKPv), at::mm(share_RN.t(), grad_mixed_Rv));
       }
     });

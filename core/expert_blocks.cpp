@@ -1,5 +1,6 @@
 // Experts on a CPU: every thread takes a block of rows through both products, so that what lies between them stays in its cache.
 #include <algorithm>
+#include <functional>
 
 #include <ATen/ATen.h>
 
@@ -33,7 +34,7 @@ int64_t share_of_thread(int64_t work) {
 std::vector<RowBlock> blocks_for_threads(const std::vector<int64_t>& row_counts_e, int64_t num_rows) {
   if (!uses_threads()) return row_blocks(row_counts_e);
   auto blocks = row_blocks(row_counts_e, std::max(kLeastBlockRows, padded_rows(share_of_thread(num_rows))));
-  std::stable_sort(blocks.begin(), blocks.end(), [](const RowBlock& a, const RowBlock& b) { return a.rows > b.rows; });
+  std::ranges::stable_sort(blocks, std::greater{}, &RowBlock::rows);
   return blocks;
 }
 
@@ -59,10 +60,8 @@ class StackedGradient {
     const auto grad_out_OR = grad_out_RO.narrow(1, begin, count).t();
     if (!sum_eOI_.defined()) {
       at::mm_out(place_OI, grad_out_OR, in_RI);
-    } else if (place_OI.scalar_type() == in_RI.scalar_type()) {
-      place_OI.addmm_(grad_out_OR, in_RI);
     } else {
-      kernels::add_to(place_OI, at::mm(grad_out_OR, in_RI));
+      kernels::add_product(place_OI, grad_out_OR, in_RI);
     }
   }
 
@@ -108,7 +107,7 @@ std::vector<GradientTask> gradient_tasks(const std::vector<StackedProduct>& prod
     const int64_t count = task.count / parts;
     for (int64_t part = 0; part < parts; ++part) tasks.push_back({task.product, task.expert, part * count, count});
   }
-  std::stable_sort(tasks.begin(), tasks.end(), [](const GradientTask& a, const GradientTask& b) { return a.work() > b.work(); });
+  std::ranges::stable_sort(tasks, std::greater{}, &GradientTask::work);
   return tasks;
 }
 

@@ -29,24 +29,21 @@ at::Tensor turn_into_gradients(at::Tensor logit_TV, const at::Tensor& target_T, 
 /// Adds up what chunks contribute to the weight's gradient; bf16 in fp32.
 class WeightGradient {
  public:
-  WeightGradient(const at::Tensor& weight_VD, bool in_one_chunk) : product_VD_(at::empty_like(weight_VD)), in_one_chunk_(in_one_chunk) {}
+  explicit WeightGradient(bool in_one_chunk) : in_one_chunk_(in_one_chunk) {}
 
   void add(const at::Tensor& grad_logit_TV, const at::Tensor& hidden_TD) {
-    if (!sum_VD_.defined()) {
-      at::mm_out(product_VD_, grad_logit_TV.t(), hidden_TD);
-      sum_VD_ = in_one_chunk_ ? product_VD_ : widen(product_VD_);
-    } else if (sum_VD_.scalar_type() == product_VD_.scalar_type()) {
-      sum_VD_.addmm_(grad_logit_TV.t(), hidden_TD);
+    if (sum_VD_.defined()) {
+      kernels::add_product(sum_VD_, grad_logit_TV.t(), hidden_TD);
     } else {
-      at::mm_out(product_VD_, grad_logit_TV.t(), hidden_TD);
-      kernels::add_to(sum_VD_, product_VD_);
+      const auto product_VD = at::mm(grad_logit_TV.t(), hidden_TD);
+      sum_VD_ = in_one_chunk_ ? product_VD : widen(product_VD);
     }
   }
 
-  at::Tensor result() const { return sum_VD_.to(product_VD_.scalar_type()); }
+  at::Tensor result(at::ScalarType dtype) const { return sum_VD_.to(dtype); }
 
  private:
-  at::Tensor product_VD_, sum_VD_;
+  at::Tensor sum_VD_;
   bool in_one_chunk_;
 };
 
@@ -56,7 +53,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
     const int64_t T = hidden_TD.size(0), num_chunks = std::max<int64_t>(1, (T + kLossChunkTokens - 1) / kLossChunkTokens);
     auto sum = at::zeros({}, hidden_TD.options().dtype(at::kDouble));
     auto grad_hidden_TD = at::empty_like(hidden_TD);
-    WeightGradient grad_weight(weight_VD, num_chunks == 1);
+    WeightGradient grad_weight(/*in_one_chunk=*/num_chunks == 1);
     auto buffer_TV = at::empty({(T + num_chunks - 1) / num_chunks, weight_VD.size(0)}, hidden_TD.options());
     for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
       const int64_t begin = chunk * T / num_chunks, count = (chunk + 1) * T / num_chunks - begin;
@@ -67,7 +64,7 @@ struct LinearCrossEntropy : torch::autograd::Function<LinearCrossEntropy> {
       at::mm_out(grad_part_TD, logit_TV, weight_VD);
       grad_weight.add(logit_TV, part(hidden_TD));
     }
-    context->save_for_backward({grad_hidden_TD, grad_weight.result()});
+    context->save_for_backward({grad_hidden_TD, grad_weight.result(weight_VD.scalar_type())});
     return sum;
   }
 

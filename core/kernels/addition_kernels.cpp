@@ -38,4 +38,12 @@ void add_to(at::Tensor sum, const at::Tensor& term) {
   for_each_row(kernel.sum.num_rows(), kernel.sum.width(), kernel);
 }
 
+void add_product(at::Tensor sum_MN, const at::Tensor& a_MK, const at::Tensor& b_KN) {
+  if (sum_MN.scalar_type() == a_MK.scalar_type()) {
+    sum_MN.addmm_(a_MK, b_KN);
+  } else {
+    add_to(sum_MN, at::mm(a_MK, b_KN));
+  }
+}
+
 }  // namespace switchyard::kernels

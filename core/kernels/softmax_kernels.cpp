@@ -28,13 +28,12 @@ struct ScoreRows {
         mask_stride(seen.mask_QN.defined() ? seen.mask_QN.stride(0) : 0),
         scale(static_cast<T>(factor)) {}
 
-  SWITCHYARD_INLINED T* operator[](int64_t r) const { return score + r * width; }
   SWITCHYARD_INLINED int64_t seen(int64_t r) const { return mask ? width : std::min(width, of_first + r % num_queries); }
 
-  /// Multiplied and masked, in place.
-  SWITCHYARD_INLINED void prepare(int64_t r) const {
+  /// A row, multiplied and masked in place.
+  SWITCHYARD_INLINED T* prepared(int64_t r) const {
     const int64_t count = seen(r);
-    T* row = (*this)[r];
+    T* row = score + r * width;
     if (mask) {
       const scalar_t* added = mask + r % num_queries * mask_stride;
 #pragma omp simd
@@ -43,6 +42,7 @@ struct ScoreRows {
 #pragma omp simd
       for (int64_t k = 0; k < count; ++k) row[k] *= scale;
     }
+    return row;
   }
 
   T* score;
@@ -63,8 +63,7 @@ struct SoftmaxRow {
 
   SWITCHYARD_INLINED void row(int64_t r) const {
     const int64_t count = scores.seen(r);
-    scores.prepare(r);
-    T* score = scores[r];
+    T* score = scores.prepared(r);
     const T greatest = greatest_of<T>(
         count, [=](int64_t k) __attribute__((always_inline)) { return score[k]; });
     const T sum = LaneSum<T>::of(
@@ -88,8 +87,7 @@ struct SoftmaxBackwardRow {
 
   SWITCHYARD_INLINED void row(int64_t r) const {
     const int64_t count = scores.seen(r);
-    scores.prepare(r);
-    T* score = scores[r];
+    T* score = scores.prepared(r);
     scalar_t *out = share + r * scores.width, *slope = grad + r * scores.width;
     const T shift = lse[r], scale = scores.scale;
     const T mean = LaneSum<T>::of(
